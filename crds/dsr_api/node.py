@@ -1,0 +1,73 @@
+"""DSRNode: what one node can do and has done. Written by that node's daemon alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from dsr_api.base import ApiStruct, Metadata
+
+LIST_CAP = 32
+"""Entries a capped list of DSRNode.status holds at most; `more` counts the rest."""
+
+XdpMode = Literal["Native", "Generic", "Unavailable"]
+
+
+class Uplink(ApiStruct):
+    """An interface that carries VIP traffic. `xdp_mode` tells how XDP runs on it, if it should."""
+
+    name: str
+    mac: str = ""
+    addresses: tuple[str, ...] = ()
+    xdp_mode: XdpMode = "Unavailable"
+    message: str = ""
+
+
+class PlanNotApplied(ApiStruct):
+    """A plan (or one VIP of it) that this node could not carry out in full."""
+
+    plan: str
+    reason: str
+    message: str
+    vip: str = ""
+
+
+class PlansNotApplied(ApiStruct):
+    items: tuple[PlanNotApplied, ...] = ()
+    more: int = 0
+
+
+class UnhealthyBackend(ApiStruct):
+    """A backend that this LB node sends nothing to."""
+
+    plan: str
+    address: str
+    reason: str
+    message: str = ""
+
+
+class UnhealthyBackends(ApiStruct):
+    items: tuple[UnhealthyBackend, ...] = ()
+    more: int = 0
+
+
+class DSRNodeStatus(ApiStruct):
+    """`applied_revision`: the highest DSRPlan resourceVersion up to which this node has carried
+    out all that concerns it, except the plans in `plans_not_applied`."""
+
+    applied_revision: int = 0
+    plans_not_applied: PlansNotApplied = PlansNotApplied()
+    unhealthy_backends: UnhealthyBackends = UnhealthyBackends()
+    announcing: int = 0
+    kernel: str = ""
+    boot_id: str = msgspec.field(default="", name="bootID")
+    daemon_version: str = ""
+    uplinks: tuple[Uplink, ...] = ()
+
+
+class DSRNode(ApiStruct):
+    """Cluster-scoped, short name dsrnode, named after its Node."""
+
+    metadata: Metadata
+    status: DSRNodeStatus = msgspec.field(default_factory=DSRNodeStatus)
