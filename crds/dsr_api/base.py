@@ -43,7 +43,7 @@ class ApiStruct(
     """Base of all models: immutable, comparable by value, camelCase on the wire."""
 
 
-class Metadata(ApiStruct):
+class Metadata(ApiStruct, frozen=True):
     """The part of ObjectMeta that this project reads."""
 
     name: str
@@ -58,7 +58,7 @@ class Metadata(ApiStruct):
     annotations: dict[str, str] = {}
 
 
-class LabelSelectorRequirement(ApiStruct):
+class LabelSelectorRequirement(ApiStruct, frozen=True):
     """One expression of a label selector; operator is In, NotIn, Exists or DoesNotExist."""
 
     key: str
@@ -66,7 +66,7 @@ class LabelSelectorRequirement(ApiStruct):
     values: tuple[str, ...] = ()
 
 
-class LabelSelector(ApiStruct):
+class LabelSelector(ApiStruct, frozen=True):
     """A Kubernetes label selector; the empty one selects everything."""
 
     match_labels: dict[str, str] = {}
@@ -99,7 +99,7 @@ def _requirement_holds(requirement: LabelSelectorRequirement, labels: Mapping[st
             )
 
 
-class Condition(ApiStruct, omit_defaults=False):
+class Condition(ApiStruct, frozen=True, omit_defaults=False):
     """A metav1.Condition. `status` is True, False or Unknown; times are RFC 3339."""
 
     type: str

@@ -14,7 +14,7 @@ LIST_CAP = 32
 XdpMode = Literal["Native", "Generic", "Unavailable"]
 
 
-class Uplink(ApiStruct):
+class Uplink(ApiStruct, frozen=True):
     """An interface that carries VIP traffic. `xdp_mode` tells how XDP runs on it, if it should."""
 
     name: str
@@ -24,7 +24,7 @@ class Uplink(ApiStruct):
     message: str = ""
 
 
-class PlanNotApplied(ApiStruct):
+class PlanNotApplied(ApiStruct, frozen=True):
     """A plan (or one VIP of it) that this node could not carry out in full."""
 
     plan: str
@@ -33,12 +33,14 @@ class PlanNotApplied(ApiStruct):
     vip: str = ""
 
 
-class PlansNotApplied(ApiStruct):
+class PlansNotApplied(ApiStruct, frozen=True):
+    """The first LIST_CAP of them, by plan and VIP; `more` counts the rest."""
+
     items: tuple[PlanNotApplied, ...] = ()
     more: int = 0
 
 
-class UnhealthyBackend(ApiStruct):
+class UnhealthyBackend(ApiStruct, frozen=True):
     """A backend that this LB node sends nothing to."""
 
     plan: str
@@ -47,12 +49,14 @@ class UnhealthyBackend(ApiStruct):
     message: str = ""
 
 
-class UnhealthyBackends(ApiStruct):
+class UnhealthyBackends(ApiStruct, frozen=True):
+    """The first LIST_CAP of them, by plan and address; `more` counts the rest."""
+
     items: tuple[UnhealthyBackend, ...] = ()
     more: int = 0
 
 
-class DSRNodeStatus(ApiStruct):
+class DSRNodeStatus(ApiStruct, frozen=True):
     """`applied_revision`: the highest DSRPlan resourceVersion up to which this node has carried
     out all that concerns it, except the plans in `plans_not_applied`."""
 
@@ -66,7 +70,7 @@ class DSRNodeStatus(ApiStruct):
     uplinks: tuple[Uplink, ...] = ()
 
 
-class DSRNode(ApiStruct):
+class DSRNode(ApiStruct, frozen=True):
     """Cluster-scoped, short name dsrnode, named after its Node."""
 
     metadata: Metadata

@@ -30,7 +30,7 @@ DEFAULT_TABLE_SIZE = 4093
 """Slots of a service's table; a prime, as Maglev (Eisenbud et al., NSDI 2016, 3.4) demands."""
 
 
-class PlanService(ApiStruct):
+class PlanService(ApiStruct, frozen=True):
     """The DSRService that this plan was compiled from."""
 
     namespace: str
@@ -39,7 +39,7 @@ class PlanService(ApiStruct):
     generation: int = 0
 
 
-class Frontend(ApiStruct, order=True):
+class Frontend(ApiStruct, frozen=True, order=True):
     """One (VIP, protocol, port) that directors forward."""
 
     vip: str
@@ -47,7 +47,7 @@ class Frontend(ApiStruct, order=True):
     port: int
 
 
-class PlanBackend(ApiStruct, order=True):
+class PlanBackend(ApiStruct, frozen=True, order=True):
     """One real server that directors may send to. Identity: (address, node_uid).
 
     weight 0 drains: old flows stay, new ones go elsewhere. `drain_until` (RFC 3339) is the
@@ -62,14 +62,14 @@ class PlanBackend(ApiStruct, order=True):
     drain_until: str | None = None
 
 
-class Director(ApiStruct, order=True):
+class Director(ApiStruct, frozen=True, order=True):
     """One LB node, and the addresses by which its peers know it (Node InternalIPs)."""
 
     node: str
     addresses: tuple[str, ...] = ()
 
 
-class DSRPlanSpec(ApiStruct):
+class DSRPlanSpec(ApiStruct, frozen=True):
     """The compiled service.
 
     - `directors`: LB nodes, sorted by name; `former_directors`: nodes that were, and have not yet
@@ -100,7 +100,7 @@ class DSRPlanSpec(ApiStruct):
     flow_idle_timeout: FlowIdleTimeout = FlowIdleTimeout()
 
 
-class DSRPlan(ApiStruct):
+class DSRPlan(ApiStruct, frozen=True):
     """Cluster-scoped, internal."""
 
     metadata: Metadata

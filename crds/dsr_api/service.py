@@ -15,7 +15,7 @@ Scheduler = Literal["Maglev"]
 AnnouncementMode = Literal["L2", "None"]
 
 
-class Port(ApiStruct):
+class Port(ApiStruct, frozen=True):
     """One port of the service, on every VIP of it."""
 
     port: int
@@ -23,20 +23,20 @@ class Port(ApiStruct):
     name: str = ""
 
 
-class BackendAddress(ApiStruct):
+class BackendAddress(ApiStruct, frozen=True):
     """A real server outside the cluster. Weight 0 to 65535; 0 drains."""
 
     address: str
     weight: int = 1
 
 
-class ServiceReference(ApiStruct):
+class ServiceReference(ApiStruct, frozen=True):
     """A core Service in the DSRService's namespace, whose endpoints are node addresses."""
 
     name: str
 
 
-class BackendSource(ApiStruct):
+class BackendSource(ApiStruct, frozen=True):
     """Where the backends come from: exactly one of the fields is set (the CRD sees to it)."""
 
     node_selector: LabelSelector | None = None
@@ -44,32 +44,32 @@ class BackendSource(ApiStruct):
     addresses: tuple[BackendAddress, ...] | None = None
 
 
-class Forwarding(ApiStruct):
+class Forwarding(ApiStruct, frozen=True):
     """How a packet gets from the LB node to the backend."""
 
     method: ForwardingMethod = "L2"
 
 
-class LoadBalancerNodes(ApiStruct):
+class LoadBalancerNodes(ApiStruct, frozen=True):
     """The nodes that direct. An empty selector selects all nodes."""
 
     node_selector: LabelSelector = LabelSelector()
 
 
-class Announcement(ApiStruct):
+class Announcement(ApiStruct, frozen=True):
     """How clients' routers learn where a VIP is."""
 
     mode: AnnouncementMode = "L2"
 
 
-class FlowIdleTimeout(ApiStruct, omit_defaults=False):
+class FlowIdleTimeout(ApiStruct, frozen=True, omit_defaults=False):
     """Seconds without a packet after which a flow may be forgotten."""
 
     tcp_seconds: int = 900
     udp_seconds: int = 120
 
 
-class DSRServiceSpec(ApiStruct):
+class DSRServiceSpec(ApiStruct, frozen=True):
     """See crds/dsrservices.yaml, whose descriptions `kubectl explain dsr.spec` prints."""
 
     vips: tuple[str, ...]
@@ -84,7 +84,7 @@ class DSRServiceSpec(ApiStruct):
     flow_idle_timeout: FlowIdleTimeout = FlowIdleTimeout()
 
 
-class BackendCounts(ApiStruct, omit_defaults=False):
+class BackendCounts(ApiStruct, frozen=True, omit_defaults=False):
     """total: all known ones; healthy: ready and reachable from the LB nodes; draining: weight 0."""
 
     total: int = 0
@@ -92,14 +92,14 @@ class BackendCounts(ApiStruct, omit_defaults=False):
     draining: int = 0
 
 
-class LoadBalancerCounts(ApiStruct, omit_defaults=False):
+class LoadBalancerCounts(ApiStruct, frozen=True, omit_defaults=False):
     """total: LB nodes selected; programmed: those that have applied the current plan."""
 
     total: int = 0
     programmed: int = 0
 
 
-class DSRServiceStatus(ApiStruct):
+class DSRServiceStatus(ApiStruct, frozen=True):
     """Written by the operator alone. `summary` fields exist for `kubectl get -o wide`."""
 
     observed_generation: int = 0
@@ -110,7 +110,7 @@ class DSRServiceStatus(ApiStruct):
     summary: DSRServiceSummary | None = None
 
 
-class DSRServiceSummary(ApiStruct):
+class DSRServiceSummary(ApiStruct, frozen=True):
     """The printer columns' texts: "80/TCP,53/UDP", "4/4", "2/2"."""
 
     ports: str = ""
@@ -118,7 +118,7 @@ class DSRServiceSummary(ApiStruct):
     load_balancers: str = ""
 
 
-class DSRService(ApiStruct):
+class DSRService(ApiStruct, frozen=True):
     """The user's object (namespaced, short name dsr)."""
 
     metadata: Metadata
