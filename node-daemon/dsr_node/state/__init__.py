@@ -1,0 +1,1 @@
+"""Pure: what this kernel should hold, from the plans and the facts of this node."""
