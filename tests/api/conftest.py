@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.controlplane import ControlPlane, ensure_binaries
-from lab.controlplane.cluster import say
+from lab.controlplane import ControlPlane
+from tests.api.kubectl import kubectl
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -20,17 +19,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     plane = ControlPlane(tmp_path_factory.mktemp("control-plane"))
     plane.start()
     try:
-        kubectl(plane, "apply", "-f", str(CRDS))
-        kubectl(plane, "wait", "--for=condition=Established", "crd", "--all", "--timeout=20s")
+        kubectl(plane.kubeconfig, "apply", "-f", str(CRDS))
+        kubectl(plane.kubeconfig, "wait", "--for=condition=Established", "crd", "--all")
         yield plane
     finally:
         plane.stop()
-
-
-def kubectl(plane: ControlPlane, *arguments: str, stdin: str | None = None) -> str:
-    """Run kubectl as the administrator; what it prints. Raises CalledProcessError."""
-    binary = ensure_binaries(say).kubectl
-    command = [str(binary), f"--kubeconfig={plane.kubeconfig}", *arguments]
-    return subprocess.run(
-        command, input=stdin, check=True, text=True, stdout=subprocess.PIPE
-    ).stdout
