@@ -14,7 +14,7 @@ class Report:
     """One pass of the engine, by value.
 
     - `revision`: the highest plan revision that is carried out, except for `problems`.
-    - `problems`, `unhealthy`: complete (the reporter caps them), sorted by plan, then VIP / address.
+    - `problems`, `unhealthy`: complete (the reporter caps them), sorted by plan.
     - `announcing`: VIPs whose ARP / NS this node answers now.
     - `repairs`: subsystem -> how often something it had set was found changed and was set again.
     - `errors`: subsystem -> why its last pass failed; it is retried.

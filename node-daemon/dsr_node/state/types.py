@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsr_api.node import PlanNotApplied, UnhealthyBackend
-from dsr_node.subsystems.xdp.state import DirectorState
+
+from dsr_node.subsystems.xdp.state import FOREVER, DirectorState
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Links and default routes of this node: what the uplink choice needs.
+    """Links (without lo) and default routes of this node: what the uplink choice needs.
 
     `default_ipv4`, `default_ipv6`: index of the interface of the default route of lowest metric, 0
     where there is none.
@@ -68,8 +69,10 @@ class Facts:
       API (DESIGN, liveness). Empty without an API.
     - `answers`: VIP -> the MAC that answered when the segment was asked for it, "" when nobody
       did. A VIP that is not in it has not been asked yet.
-    - `dataplane_error`: why XDP cannot run at all on this node ("" when it can); `xdp_errors`:
-      interface -> why it cannot run there.
+    - `xdp_errors`: interface -> why XDP cannot run there; "" stands for the whole node.
+    - `lease_until`: CLOCK_MONOTONIC ns up to which this node may answer ARP / NS while it has
+      peers. Without an API nobody can see a daemon's death (only a node's), so it has no end.
+    - `epoch`: wall clock at CLOCK_MONOTONIC 0, in seconds.
     """
 
     node: str
@@ -78,8 +81,9 @@ class Facts:
     neighbours: Mapping[Target, Neighbour] = field(default_factory=dict)
     stale_peers: frozenset[str] = frozenset()
     answers: Mapping[str, str] = field(default_factory=dict)
-    dataplane_error: str = ""
     xdp_errors: Mapping[str, str] = field(default_factory=dict)
+    lease_until: int = FOREVER
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
