@@ -1,0 +1,61 @@
+"""This node's Lease: the word to all others that this daemon lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from dsr_api.base import LEASE_DURATION, LEASE_PREFIX, LEASE_RENEWAL
+
+from dsr_node.api.backoff import Backoff
+from dsr_node.api.client import Client, leases
+from dsr_node.api.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+
+class LeaseRenewal:
+    """Renews Lease `dsr-node.NODE` each LEASE_RENEWAL seconds, making it where it is missing.
+
+    `renewed_at`: loop time of the last renewal that the API server has confirmed, None before.
+    """
+
+    def __init__(self, client: Client, namespace: str, node: str) -> None:
+        self.renewed_at: float | None = None
+        self._client = client
+        self._resource = leases(namespace)
+        self._node = node
+        self._backoff = Backoff()
+
+    async def run(self) -> NoReturn:
+        """Endless. A renewal that fails is tried again at the latest when the next one is due."""
+        loop = asyncio.get_running_loop()
+        failing = False
+        while True:
+            began = loop.time()
+            wait = float(LEASE_RENEWAL)
+            try:
+                async with asyncio.timeout(LEASE_RENEWAL):
+                    await self._renew()
+            except (ApiError, TimeoutError) as error:
+                if isinstance(error, ApiError):
+                    wait = min(wait, self._backoff.failed(error))
+                if not failing:
+                    log.warning("the Lease of this node is not renewed: %s", error or "timed out")
+                failing = True
+            else:
+                self._backoff.succeeded()
+                self.renewed_at = loop.time()
+                failing = False
+            await asyncio.sleep(max(0.0, began + wait - loop.time()))
+
+    async def _renew(self) -> None:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        spec = {
+            "holderIdentity": self._node,
+            "leaseDurationSeconds": LEASE_DURATION,
+            "renewTime": now,
+        }
+        await self._client.apply(self._resource, LEASE_PREFIX + self._node, {"spec": spec})
