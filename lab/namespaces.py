@@ -79,6 +79,8 @@ class Namespaces:
             # Init ends when the last of its namespace has been reaped, children of ours too.
             for child in self._children:
                 child.poll()
+            for name in self.daemons():
+                self.daemon(name).wait(0)
             if self._init.wait(0):
                 return
         raise LabError(f"{self.name} (pid {self.pid}) does not end even by SIGKILL")
@@ -87,6 +89,11 @@ class Namespaces:
         """A command line that does `argv` inside, PID namespace apart. Raises LabError if down."""
         pid = self._require_pid()
         return [program("nsenter"), f"--target={pid}", "--net", "--mount", "--uts", "--", *argv]
+
+    def enter_all(self, argv: Sequence[str]) -> list[str]:
+        """A command line that does `argv` inside, as a child of nsenter."""
+        pid = self._require_pid()
+        return [program("nsenter"), f"--target={pid}", "--all", "--", *argv]
 
     def popen(
         self,
@@ -105,13 +112,27 @@ class Namespaces:
         self._children.append(child)
         return child
 
-    def start_daemon(
-        self, daemon: Daemon, argv: Sequence[str], extra: Mapping[str, str] | None = None
-    ) -> None:
-        """Start a daemon inside; it must not run already."""
+    def daemon(self, name: str) -> Daemon:
+        """One of the programs that run on inside, running or not."""
+        log = self._directory / "log" / f"{name}.log"
+        return Daemon(self._directory / "daemons" / f"{name}.json", log)
+
+    def daemons(self) -> list[str]:
+        """The names of all that were started and not seen to end."""
+        return sorted(each.stem for each in (self._directory / "daemons").glob("*.json"))
+
+    def start_daemon(self, name: str, argv: Sequence[str], extra: Mapping[str, str]) -> None:
+        """Start one; it must not run already. `extra` is added to its environment."""
         entered = self.enter(argv)
         with _pid_namespace(self._require_pid()):
-            daemon.start(entered, environment() | dict(extra or {}))
+            self.daemon(name).start(entered, environment() | dict(extra))
+
+    def kill_daemon(self, name: str) -> None:
+        """SIGKILL to one, and wait for its end; fine if it does not run."""
+        daemon = self.daemon(name)
+        daemon.send(signal.SIGKILL)
+        if not daemon.wait(BOOT_TIMEOUT):
+            raise LabError(f"{name} on {self.name} does not end even by SIGKILL")
 
     @contextmanager
     def entered(self) -> Iterator[None]:

@@ -112,7 +112,10 @@ def remove_host_link(lab: str) -> None:
 def ip_batch(where: Namespaces | None, *commands: str) -> None:
     """Do these `ip` commands in a member, or on the host. Raises LabError at the first failure."""
     argv = [program("ip"), "-batch", "-"]
-    run(where.enter(argv) if where else argv, "\n".join(commands))
+    try:
+        run(where.enter(argv) if where else argv, "\n".join(commands))
+    except LabError as error:
+        raise LabError("\n".join([str(error), *commands])) from error
 
 
 def run(argv: list[str], stdin: str = "") -> str:
@@ -120,7 +123,7 @@ def run(argv: list[str], stdin: str = "") -> str:
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         complaint = done.stderr.strip() or done.stdout.strip()
-        raise LabError(f"`{' '.join(argv)}` failed: {complaint}\n{stdin}".rstrip())
+        raise LabError(f"`{' '.join(argv)}` failed: {complaint}")
     return done.stdout
 
 
