@@ -19,7 +19,7 @@ class UnreachableError(UnavailableError):
 
 
 class BusyError(UnavailableError):
-    """Answered 429 or 5xx. `retry_after`: seconds the server asks to wait, 0 if it does not say."""
+    """Answered 429 or 5xx. `retry_after`: seconds the server insists on, 0 if it does not."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -64,9 +64,12 @@ def from_status(
 ) -> ApiError:
     """The error for an HTTP status, with reason and message of the metav1.Status that came along.
 
-    `retry_after` is the header of that name, in seconds; "" if there is none.
+    `retry_after` is the header of that name, in seconds; "" if there is none. It counts for 429
+    alone: a server that is starting says 503 and "in 5 s", and is ready long before.
     """
     text = f"{what}: {status} {reason}: {message}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return BusyError(text, float(retry_after) if retry_after.isdigit() else 0.0)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return BusyError(text)
     return _BY_STATUS.get(status, InvalidError)(text)

@@ -147,6 +147,8 @@ class Watch(Generic[T]):
             return
         if not self.health.problem:
             log.warning("%s: keeping what is known: %s", self._resource.plural, error)
+        else:
+            log.debug("%s: still: %s", self._resource.plural, error)
         self.health.bad(str(error))
 
     def _good(self) -> None:
