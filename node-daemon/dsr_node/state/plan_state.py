@@ -308,8 +308,8 @@ class _Directing:
             if vip.uplink is None:
                 message = (
                     f"no interface of this node has a subnet that holds {vip.text}, and there is "
-                    "no usable default route of its family; name one with --uplink or the annotation "
-                    "dsr-operator.io/uplink of the Node"
+                    "no usable default route of its family; name one with --uplink or the Node's "
+                    "annotation dsr-operator.io/uplink"
                 )
                 yield _not_applied(self.name, "NoUplink", message, vip.text)
             elif error := self._xdp_error(vip):

@@ -16,8 +16,8 @@ _OF_A_CNI = re.compile(
     r"|weave|antrea|ovn|ovs|azv|eni[0-9a-f]{11}$|gke[0-9a-f]{11}$|nerdctl"
 )
 _TUNNELS = frozenset(
-    ("vxlan", "geneve", "ipip", "sit", "gre", "gretap", "ip6tnl", "ip6gre")
-    + ("wireguard", "tun", "dummy", "ifb", "vti", "nlmon")
+    {"vxlan", "geneve", "ipip", "sit", "gre", "gretap", "ip6tnl", "ip6gre", "wireguard", "tun"}
+    | {"dummy", "ifb", "vti", "nlmon"}
 )
 
 

@@ -7,6 +7,7 @@ On an older kernel an IPv6 address cannot be marked, and is refused.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterable
@@ -63,13 +64,27 @@ class Addresses:
         """Addresses to add, and those of ours to remove."""
         return difference(wanted, held.all, held.ours)
 
-    def add(self, addresses: Iterable[str]) -> None:
-        """Puts addresses on lo; raises SubsystemError naming those the kernel refused."""
-        _request(rtnl.RTM_NEWADDR, rtnl.CREATE | rtnl.EXCLUSIVE, sorted(addresses))
+    def add(self, addresses: Iterable[str]) -> dict[str, str]:
+        """Puts addresses on lo; those that the kernel refuses come back with its reason."""
+        todo = sorted(addresses)
+        outcomes = _request(rtnl.RTM_NEWADDR, rtnl.CREATE | rtnl.EXCLUSIVE, todo)
+        return {
+            address: f"the kernel refuses it on lo: {error.strerror}"
+            for address, error in zip(todo, outcomes, strict=True)
+            if error is not None and not isinstance(error, FileExistsError)
+        }
 
     def remove(self, addresses: Iterable[str]) -> None:
-        """Takes addresses off lo; raises SubsystemError naming those the kernel kept."""
-        _request(rtnl.RTM_DELADDR, 0, sorted(addresses))
+        """Takes addresses off lo. Raises SubsystemError if any is still there."""
+        todo = sorted(addresses)
+        outcomes = _request(rtnl.RTM_DELADDR, 0, todo)
+        failed = [
+            f"{address} ({error.strerror})"
+            for address, error in zip(todo, outcomes, strict=True)
+            if error is not None and error.errno != errno.EADDRNOTAVAIL
+        ]
+        if failed:
+            raise SubsystemError(f"{len(failed)} addresses stay on lo, the first: {failed[0]}")
 
 
 def _is_ours(found: dict[int, bytes]) -> bool:
@@ -78,20 +93,11 @@ def _is_ours(found: dict[int, bytes]) -> bool:
     return found.get(_IFA_LABEL, b"").rstrip(b"\0") == LABEL.encode()
 
 
-def _request(kind: int, flags: int, addresses: list[str]) -> None:
+def _request(kind: int, flags: int, addresses: list[str]) -> list[OSError | None]:
     if not addresses:
-        return
+        return []
     with rtnl.Rtnl() as netlink:
-        outcomes = netlink.request([(kind, flags, _body(address)) for address in addresses])
-    failed = [
-        f"{address} ({error.strerror})"
-        for address, error in zip(addresses, outcomes, strict=True)
-        if error is not None and not isinstance(error, FileExistsError)
-    ]
-    if failed:
-        verb = "add" if kind == rtnl.RTM_NEWADDR else "remove"
-        rest = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise SubsystemError(f"cannot {verb} on lo: {', '.join(failed[:5])}{rest}")
+        return netlink.request([(kind, flags, _body(address)) for address in addresses])
 
 
 def _body(address: str) -> bytes:

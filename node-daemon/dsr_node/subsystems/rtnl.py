@@ -1,7 +1,7 @@
 """rtnetlink in batches: as much of it as the subsystems need.
 
 Why not pyroute2: it takes 0.2 ms for a request and 40 us for a dumped entry, and every pass reads
-the addresses on lo; here 5,000 of them are added in 60 ms and read in 15 ms.
+the addresses on lo; here 5,000 of them are added in 0.25 s and read in 10 ms.
 Layouts: linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h, linux/if_link.h.
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-RTM_NEWLINK, RTM_GETLINK = 16, 18
+RTM_GETLINK = 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_GETROUTE = 26
 
 GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE = 0x1, 0x10, 0x40
 GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE = 0x100, 0x400
@@ -112,6 +112,16 @@ class Rtnl:
                 if message.type == _NLMSG_DONE:
                     return found, interrupted
                 found.append(message)
+
+    def ask(self, kind: int, body: bytes) -> Message:
+        """The one answer to a request that is no dump. Raises OSError."""
+        self._send([(kind, 0, body)])
+        while True:
+            for message, _, sequence in messages(self._socket.recv(1 << 16)):
+                if sequence == self._sequence:
+                    if message.type == _NLMSG_ERROR:
+                        raise _os_error(message.body)
+                    return message
 
     def request(self, requests: Sequence[tuple[int, int, bytes]]) -> list[OSError | None]:
         """Carries out (type, flags, body) requests; per request None or the kernel's error."""

@@ -1,0 +1,31 @@
+"""The options of one daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """What one daemon was started with.
+
+    - `plans`: a directory of DSRPlan files; None: plans come from the API.
+    - `uplink`: override of the uplink choice, "" for none.
+    - `sys_net`: where /proc/sys/net is; in a pod a hostPath mounted elsewhere.
+    - `kubeconfig`: None: the pod's service account. `namespace`: the operator's own.
+    """
+
+    node: str
+    plans: Path | None = None
+    state_dir: Path = Path("/var/lib/dsr-operator")
+    bpffs: Path = Path("/sys/fs/bpf/dsr-operator")
+    sys_net: Path = Path("/proc/sys/net")
+    uplink: str = ""
+    kubeconfig: Path | None = None
+    namespace: str = ""
+
+    @property
+    def plans_on_disk(self) -> Path:
+        """The last plans, for a start without the API server."""
+        return self.state_dir / "plans"

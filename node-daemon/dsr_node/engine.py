@@ -1,0 +1,301 @@
+"""The loop: triggers -> node_state() -> subsystems in order -> report. Level-triggered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from dsr_api.node import PlanNotApplied, Uplink
+from dsr_api.plan import DSRPlan
+
+from dsr_node.config import Config
+from dsr_node.source import Snapshot, Source
+from dsr_node.state.loss import HOLD, Plans, taken
+from dsr_node.state.node_state import Memo, node_state
+from dsr_node.state.report import Report, Reporter
+from dsr_node.state.types import Facts, Network, NodeState
+from dsr_node.subsystems import rtnl
+from dsr_node.subsystems.kernel import Kernel, Outcome
+from dsr_node.subsystems.neighbourhood import Neighbourhood
+from dsr_node.subsystems.network import read_network
+from dsr_node.subsystems.xdp.state import FOREVER, Problem
+
+DEBOUNCE = 0.02
+"""Seconds that a trigger waits for others."""
+
+SECOND = 1.0
+"""Between two looks at what no event tells of: leases to renew, sysctls, flows to sweep."""
+
+RESYNC = 30.0
+"""Seconds between two passes without any trigger."""
+
+SETTLE = 1.5
+"""Seconds at most that a starting daemon waits for its neighbours' answers. Until then pinned maps
+go on with what the daemon before has found, and must not be told that nobody is there."""
+
+LEASE = 12.0
+"""Seconds ahead for which a node with peers promises itself to answer ARP / NS; shorter than the
+15 s after which another node takes a VIP over."""
+
+_BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_GROUPS = (
+    rtnl.GROUP_LINK
+    | rtnl.GROUP_IPV4_ADDRESS
+    | rtnl.GROUP_IPV6_ADDRESS
+    | rtnl.GROUP_IPV4_ROUTE
+    | rtnl.GROUP_IPV6_ROUTE
+)
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """One node's daemon, between a source of plans and those who report.
+
+    `stale_peers()` gives the nodes whose Lease is stale; None: there are no Leases here, and what a
+    node may announce is not bounded in time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        reporters: Sequence[Reporter],
+        stale_peers: Callable[[], frozenset[str]] | None = None,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._reporters = reporters
+        self._stale_peers = stale_peers
+        self._kernel = Kernel(config)
+        self._neighbourhood = Neighbourhood(self.trigger)
+        self._triggered = asyncio.Event()
+        self._plans: Plans | None = None
+        self._snapshot = Snapshot()
+        self._memo = Memo()
+        self._network = Network()
+        self._epoch = int(time.time() - time.monotonic())
+        self._state = NodeState()
+        self._xdp_errors: Mapping[str, str] = {}
+        self._reported: tuple[Mapping[str, DSRPlan], Report] = ({}, Report())
+        self._repairs: Counter[str] = Counter()
+        self._failures = 0
+
+    def trigger(self) -> None:
+        """Something has changed: there will be a pass. May be called often."""
+        self._triggered.set()
+
+    async def run(self) -> NoReturn:
+        """Until cancelled; the kernel stays as it is then."""
+        events = rtnl.RtnlEvents(_GROUPS)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(events.fileno(), self._hear, events)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_source(), name="source")
+                group.create_task(self._neighbourhood.run(), name="neighbourhood")
+                group.create_task(self._passes(), name="passes")
+                group.create_task(self._seconds(), name="seconds")
+        finally:
+            loop.remove_reader(events.fileno())
+            events.close()
+        raise AssertionError("the engine's tasks never end")
+
+    # Triggers.
+
+    def _hear(self, events: rtnl.RtnlEvents) -> None:
+        if events.drain():
+            self.trigger()
+
+    async def _read_source(self) -> None:
+        loop = asyncio.get_running_loop()
+        async for snapshot in self._source.snapshots():
+            self._snapshot = snapshot
+            self._take()
+            if self._plans and self._plans.held:
+                loop.call_later(self._plans.since + HOLD - loop.time(), self._take)
+
+    def _take(self) -> None:
+        """Takes over the latest snapshot, or as much of it as may be believed now."""
+        before = self._plans or Plans()
+        self._plans = taken(before, self._snapshot, asyncio.get_running_loop().time())
+        if self._plans.alarm and self._plans.alarm != before.alarm:
+            _log.error("%s", self._plans.alarm)
+        self.trigger()
+
+    async def _seconds(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(SECOND)
+            if self._is_leased() or self._kernel.drifted(self._state.sysctls):
+                self.trigger()
+
+    def _is_leased(self) -> bool:
+        return any(end != FOREVER for end in self._state.director.announced.values())
+
+    # Passes.
+
+    async def _passes(self) -> NoReturn:
+        while self._plans is None:
+            await self._next(None)
+        await self._prepare()
+        delay = 0.0
+        while True:
+            await self._next(delay)
+            delay = await self._pass()
+
+    async def _next(self, delay: float | None) -> None:
+        """Waits for a trigger, at most `delay` seconds."""
+        try:
+            async with asyncio.timeout(delay):
+                await self._triggered.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(DEBOUNCE)
+        self._triggered.clear()
+
+    async def _prepare(self) -> None:
+        """What can be done before the neighbours have answered."""
+        state = self._decide()
+        await asyncio.to_thread(self._kernel.prepare, state)
+        try:
+            async with asyncio.timeout(SETTLE):
+                await self._neighbourhood.settle()
+        except TimeoutError:
+            _log.warning("not all neighbours have been asked within %.1f s", SETTLE)
+
+    async def _pass(self) -> float:
+        """One pass; seconds after which there must be another one."""
+        begin = time.monotonic()
+        plans, snapshot = self._plans or Plans(), self._snapshot
+        self._triggered.clear()
+        state = self._decide()
+        outcome = await asyncio.to_thread(self._kernel.carry_out, state)
+        if "xdp" not in outcome.errors:
+            self._neighbourhood.announce(state.announcements)
+        if self._neighbourhood.error:
+            outcome.errors["neighbours"] = self._neighbourhood.error
+        self._repairs.update(outcome.repaired)
+        self._learn(outcome.problems)
+        self._report(plans, snapshot, outcome, time.monotonic() - begin)
+        if not outcome.errors:
+            self._failures = 0
+            return RESYNC
+        self._failures += 1
+        return _BACKOFF[min(self._failures, len(_BACKOFF)) - 1]
+
+    def _decide(self) -> NodeState:
+        """node_state() of now, with the neighbourhood watching what it names."""
+        network = read_network()
+        if network != self._network:
+            self._network = network
+        facts = Facts(
+            node=self._config.node,
+            network=self._network,
+            uplink=self._config.uplink,
+            neighbours=self._neighbourhood.neighbours.known,
+            stale_peers=self._stale_peers() if self._stale_peers else frozenset(),
+            answers=self._neighbourhood.asker.answers,
+            xdp_errors=self._xdp_errors,
+            lease_until=self._lease_until(),
+            epoch=self._epoch,
+        )
+        plans = self._plans.in_force if self._plans else {}
+        self._state = node_state(plans, facts, self._memo)
+        self._neighbourhood.keep(self._state, self._network)
+        return self._state
+
+    def _lease_until(self) -> int:
+        return FOREVER if self._stale_peers is None else time.monotonic_ns() + int(LEASE * 1e9)
+
+    def _learn(self, problems: tuple[Problem, ...]) -> None:
+        """A VIP must not be announced on an interface where XDP does not run."""
+        errors = {
+            problem.interface: f"{problem.reason}: {problem.message}"
+            for problem in problems
+            if problem.interface
+        }
+        if errors != self._xdp_errors:
+            self._xdp_errors = errors
+            self.trigger()
+
+    # Reporting.
+
+    def _report(self, plans: Plans, snapshot: Snapshot, outcome: Outcome, seconds: float) -> None:
+        former_plans, former = self._reported
+        done = not outcome.errors and not plans.held
+        report = Report(
+            revision=snapshot.revision if done else former.revision,
+            plans=len(plans.in_force),
+            problems=self._problems(plans, snapshot, outcome),
+            unhealthy=self._state.unhealthy,
+            uplinks=self._uplinks(),
+            announcing=frozenset(a.vip for a in self._state.announcements),
+            repairs=dict(self._repairs),
+            errors=outcome.errors,
+            alarm=plans.alarm,
+        )
+        concerned = replace(report, revision=0) != replace(
+            former, revision=0, pass_seconds=0.0, concerns_us=False
+        ) or _touches(self._config.node, former_plans, plans.in_force)
+        report = replace(report, pass_seconds=seconds, concerns_us=concerned)
+        self._reported = (plans.in_force, report)
+        for reporter in self._reporters:
+            reporter.report(report)
+
+    def _problems(
+        self, plans: Plans, snapshot: Snapshot, outcome: Outcome
+    ) -> tuple[PlanNotApplied, ...]:
+        problems = [*snapshot.refused, *self._state.problems]
+        problems += [
+            PlanNotApplied(plan=problem.plan, reason=problem.reason, message=problem.message)
+            for problem in outcome.problems
+            if problem.plan
+        ]
+        if outcome.refused:
+            problems += _refused(self._config.node, plans.in_force, outcome.refused)
+        return tuple(sorted(problems, key=lambda p: (p.plan, p.vip, p.reason)))
+
+    def _uplinks(self) -> tuple[Uplink, ...]:
+        modes = self._kernel.xdp.modes()
+        return tuple(
+            Uplink(
+                name=link.name,
+                mac=link.mac,
+                addresses=link.addresses,
+                xdp_mode=modes.get(link.name, "Unavailable"),
+                message=self._xdp_errors.get(link.name, ""),
+            )
+            for link in self._network.links
+            if link.name in self._state.uplinks
+        )
+
+
+def _names(node: str, plan: DSRPlan | None) -> bool:
+    return plan is not None and (
+        node in plan.spec.hosts or any(d.node == node for d in plan.spec.directors)
+    )
+
+
+def _touches(node: str, former: Mapping[str, DSRPlan], now: Mapping[str, DSRPlan]) -> bool:
+    """Whether a plan that names or named the node has changed."""
+    return former is not now and any(
+        former.get(name) is not now.get(name)
+        and (_names(node, former.get(name)) or _names(node, now.get(name)))
+        for name in former.keys() | now.keys()
+    )
+
+
+def _refused(
+    node: str, plans: Mapping[str, DSRPlan], refused: Mapping[str, str]
+) -> Iterator[PlanNotApplied]:
+    for name, plan in plans.items():
+        for vip in plan.spec.vips:
+            if vip in refused and _names(node, plan):
+                yield PlanNotApplied(
+                    plan=name, reason="AddressRefused", message=refused[vip], vip=vip
+                )

@@ -1,0 +1,98 @@
+"""The command line of the node daemon: reads options, puts the parts together, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from dsr_node.config import Config
+from dsr_node.engine import Engine
+from dsr_node.source.directory import DirectorySource
+from dsr_node.subsystems.base import SubsystemError
+from dsr_node.subsystems.kernel import Kernel
+
+_PATH = click.Path(path_type=Path)
+_log = logging.getLogger("dsr_node")
+
+
+_MOUNTED_SYS_NET = Path("/host/proc/sys/net")
+"""Where the chart mounts the host's /proc/sys/net, as nothing can be mounted inside /proc."""
+
+
+def _sys_net() -> Path:
+    return _MOUNTED_SYS_NET if _MOUNTED_SYS_NET.is_dir() else Config.sys_net
+
+
+@click.command()
+@click.option("--node-name", envvar="NODE_NAME", help="This node's name. Default: the host name.")
+@click.option("--plans", type=_PATH, help="Take plans from DSRPlan files here; no cluster needed.")
+@click.option("--cleanup", is_flag=True, help="Undo all that the daemon did to this kernel; exit.")
+@click.option("--state-dir", type=_PATH, default=Config.state_dir, show_default=True)
+@click.option("--bpffs", type=_PATH, default=Config.bpffs, show_default=True)
+@click.option(
+    "--sys-net",
+    type=_PATH,
+    default=_sys_net,
+    help="Default: /proc/sys/net, or the hostPath of the chart.",
+)
+@click.option("--uplink", default="", help="The interface of VIP traffic. Default: by route.")
+@click.option("--kubeconfig", type=_PATH, envvar="KUBECONFIG", help="Default: service account.")
+@click.option("--namespace", envvar="POD_NAMESPACE", default="dsr-operator", show_default=True)
+@click.option("--log-level", default="info", show_default=True)
+def main(*, node_name: str | None, cleanup: bool, log_level: str, **options: object) -> None:
+    """Makes this node direct and serve the VIPs of DSRServices."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    config = Config(node=node_name or os.uname().nodename, **options)  # type: ignore[arg-type] # click has checked the types
+    try:
+        with _alone(config.state_dir):
+            if cleanup:
+                Kernel(config).clean_up()
+            else:
+                asyncio.run(_run(config))
+    except (OSError, SubsystemError) as error:
+        raise click.ClickException(str(error)) from error
+    if cleanup:
+        _remove_if_empty(config.state_dir)
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """One daemon a kernel: two would undo each other's work. Raises click.ClickException."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"another dsr-node runs with {state_dir}; stop it first"
+            ) from None
+        yield
+
+
+def _remove_if_empty(state_dir: Path) -> None:
+    (state_dir / "lock").unlink()
+    if not any(state_dir.iterdir()):
+        state_dir.rmdir()
+
+
+async def _run(config: Config) -> None:
+    """Runs until SIGTERM or SIGINT, which leave the kernel as it is: traffic goes on."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine always runs in a task
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        if config.plans:
+            await Engine(config, DirectorySource(config.plans), reporters=()).run()
+    except asyncio.CancelledError:
+        _log.info("stopped; the kernel goes on forwarding")

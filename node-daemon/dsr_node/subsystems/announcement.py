@@ -1,0 +1,180 @@
+"""Asks the segment before a VIP is announced, and tells it when one has come to this node.
+
+Who answers ARP and NS afterwards is the XDP program, by its map `announced`.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from dsr_node.state.types import Announcement
+from dsr_node.subsystems.base import Change, difference
+from dsr_node.subsystems.frames import Heard, mac_text, solicited_node
+from dsr_node.subsystems.schedule import Schedule
+
+QUESTIONS = 3
+SPACING = 0.065
+"""Seconds between two questions for a VIP, and after the last one: 195 ms in all.
+
+RFC 5227 waits 4 to 9 s, for hosts on a wireless network of 2008; a service should be up at once,
+and an owner that answers later is found by the questions of another LB node or a later daemon."""
+
+ASK_AGAIN = 30.0
+"""Seconds after which a VIP that somebody has answered for is asked for again."""
+
+REPEAT = 1.0
+"""Seconds after which a take-over is told once more."""
+
+_PER_TICK = 250
+_GROUPS_PER_TICK = 10
+_GROUPS_PER_SOCKET = 100
+
+
+class Asker:
+    """Asks for VIPs; `answers` says who answered: a MAC, or "" after nobody did.
+
+    `ask(announcement)` sends one question; `changed()` is called after `answers` has become another
+    value. Our own MAC is never heard (see Segment.receive).
+    """
+
+    def __init__(self, ask: Callable[[Announcement], None], changed: Callable[[], None]) -> None:
+        self._ask = ask
+        self._changed = changed
+        self._asked: dict[Announcement, str] = {}
+        self._schedule: Schedule[tuple[Announcement, int]] = Schedule()
+        self.answers: Mapping[str, str] = {}
+
+    @property
+    def settled(self) -> bool:
+        """Whether each VIP has been asked for."""
+        return len(self.answers) == len(self._asked)
+
+    def keep(self, wanted: frozenset[Announcement], now: float) -> None:
+        """Asks for what is new; forgets the answers for what is gone."""
+        change = difference(wanted, frozenset(self._asked), frozenset(self._asked))
+        for announcement in sorted(change.add, key=lambda a: a.vip):
+            self._asked[announcement] = ""
+            self._schedule.at(now, (announcement, 0))
+        for announcement in change.remove:
+            del self._asked[announcement]
+        if change.remove:
+            kept = {announcement.vip for announcement in self._asked}
+            self.answers = {vip: mac for vip, mac in self.answers.items() if vip in kept}
+
+    def tick(self, now: float) -> None:
+        """Sends the questions whose turn it is, and closes those that have had time enough."""
+        closed: dict[str, str] = {}
+        for announcement, count in self._schedule.due(now, _PER_TICK):
+            if announcement not in self._asked:
+                continue
+            if count < QUESTIONS:
+                self._ask(announcement)
+                self._schedule.at(now + SPACING, (announcement, count + 1))
+                continue
+            closed[announcement.vip] = answer = self._asked[announcement]
+            self._asked[announcement] = ""
+            if answer:
+                self._schedule.at(now + ASK_AGAIN, (announcement, 0))
+        if any(self.answers.get(vip) != answer for vip, answer in closed.items()):
+            self.answers = {**self.answers, **closed}
+            self._changed()
+
+    def heard(self, ifindex: int, heard: Heard) -> None:
+        """Somebody said where an address is."""
+        announcement = Announcement(heard.address, ifindex)
+        if announcement in self._asked:
+            self._asked[announcement] = mac_text(heard.mac)
+
+
+class Announcer:
+    """Tells the segment of VIPs that have come to this node: at once, and again a second later.
+
+    For IPv6 it joins each VIP's solicited-node group, or a switch with MLD snooping keeps the
+    solicitations to itself (RFC 4541); the kernel answers the MLD queries. `tell(announcement)`
+    sends what `frames.announcements` gives.
+    """
+
+    name = "announcement"
+
+    def __init__(self, tell: Callable[[Announcement], None]) -> None:
+        self._tell = tell
+        self._announced: frozenset[Announcement] = frozenset()
+        self._schedule: Schedule[tuple[Announcement, int]] = Schedule()
+        self._groups = Groups()
+
+    def read(self) -> frozenset[Announcement]:
+        """The VIPs that the segment has been told of."""
+        return self._announced
+
+    def diff(
+        self, wanted: frozenset[Announcement], held: frozenset[Announcement]
+    ) -> Change[Announcement]:
+        """A restarted daemon tells again: that harms nobody."""
+        return difference(wanted, held, held)
+
+    def apply(self, change: Change[Announcement], now: float) -> None:
+        """Schedules what is to be told. Yielding is silent: the next announcer tells."""
+        for announcement in sorted(change.add, key=lambda a: a.vip):
+            self._schedule.at(now, (announcement, 0))
+        self._announced = (self._announced | change.add) - change.remove
+
+    def tick(self, now: float) -> None:
+        """Tells the segment what is due, and joins or leaves some groups. Raises OSError."""
+        for announcement, count in self._schedule.due(now, _PER_TICK):
+            if announcement in self._announced:
+                self._tell(announcement)
+                if count == 0:
+                    self._schedule.at(now + REPEAT, (announcement, 1))
+        self._groups.approach(
+            frozenset(
+                (solicited_node(announcement.vip), announcement.ifindex)
+                for announcement in self._announced
+                if ":" in announcement.vip
+            )
+        )
+
+
+class Groups:
+    """Memberships of IPv6 multicast groups, by (group, interface index)."""
+
+    def __init__(self) -> None:
+        self._joined: dict[tuple[str, int], socket.socket] = {}
+        self._members: dict[socket.socket, int] = {}
+
+    def approach(self, wanted: frozenset[tuple[str, int]]) -> None:
+        """Joins and leaves a few of those that are missing or too many: each takes the kernel up
+        to a millisecond, under the lock that all network configuration shares. Raises OSError."""
+        if wanted == self._joined.keys():
+            return
+        change = difference(wanted, frozenset(self._joined), frozenset(self._joined))
+        for group in sorted(change.remove)[:_GROUPS_PER_TICK]:
+            self._leave(group)
+        for group in sorted(change.add)[:_GROUPS_PER_TICK]:
+            self._join(group)
+
+    def _join(self, group: tuple[str, int]) -> None:
+        sock = next((s for s, n in self._members.items() if n < _GROUPS_PER_SOCKET), None)
+        if sock is None:
+            # One socket's memberships are bounded by net.core.optmem_max.
+            sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            self._members[sock] = 0
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, _request(group))
+        self._joined[group] = sock
+        self._members[sock] += 1
+
+    def _leave(self, group: tuple[str, int]) -> None:
+        sock = self._joined.pop(group)
+        self._members[sock] -= 1
+        with suppress(OSError):  # the interface has gone, and the membership with it
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, _request(group))
+        if not self._members[sock]:
+            del self._members[sock]
+            sock.close()
+
+
+def _request(group: tuple[str, int]) -> bytes:
+    address, ifindex = group
+    return socket.inet_pton(socket.AF_INET6, address) + struct.pack("=I", ifindex)

@@ -1,0 +1,119 @@
+"""The subsystems that change the kernel, in their order. Everything here may block."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dsr_node.config import Config
+from dsr_node.state.types import NodeState
+from dsr_node.subsystems.addresses import Addresses
+from dsr_node.subsystems.base import SubsystemError
+from dsr_node.subsystems.sysctls import Sysctls
+from dsr_node.subsystems.xdp.state import Problem
+from dsr_node.subsystems.xdp.subsystem import XdpSubsystem
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one pass.
+
+    - `errors`: subsystem -> why it failed. `problems`: what XDP could not do.
+    - `refused`: VIP -> why it is not on lo.
+    - `repaired`: the subsystems that found something of ours changed by somebody else.
+    """
+
+    errors: dict[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+    repaired: set[str] = field(default_factory=set)
+
+
+class Kernel:
+    """Addresses, sysctls and XDP of this node."""
+
+    def __init__(self, config: Config) -> None:
+        self.addresses = Addresses()
+        self.sysctls = Sysctls(config.sys_net, config.state_dir)
+        self.xdp = XdpSubsystem(config.bpffs)
+        self._plans_on_disk = config.plans_on_disk
+        self._done: dict[str, object] = {}
+
+    def prepare(self, state: NodeState) -> Outcome:
+        """The first half of carry_out(): sysctls, then VIPs on lo; removes nothing."""
+        outcome = Outcome()
+        self._step(outcome, "sysctls", state.sysctls, lambda: self._raise_sysctls(state))
+        if "sysctls" not in outcome.errors:  # a VIP that the kernel answers ARP for is worse
+            self._step(outcome, "addresses", state.addresses, lambda: self._add(state, outcome))
+        return outcome
+
+    def carry_out(self, state: NodeState) -> Outcome:
+        """Makes the kernel hold a state: adding in order, then removing in reverse order.
+
+        A subsystem that fails is named in the outcome and does not stop those that can go on.
+        """
+        outcome = self.prepare(state)
+        self._step(outcome, "xdp", state.director, lambda: self._direct(state, outcome))
+        if "xdp" not in outcome.errors:  # else a packet still forwarded here might find no VIP
+            self._step(outcome, "addresses", None, lambda: self._remove_addresses(state))
+        if not outcome.errors:
+            self._step(outcome, "sysctls", None, lambda: self._restore_sysctls(state))
+        return outcome
+
+    def clean_up(self) -> None:
+        """Leaves the kernel as it was found. Raises SubsystemError or OSError; safe to repeat."""
+        self.xdp.remove_all()
+        self._remove_addresses(NodeState())
+        self._restore_sysctls(NodeState())
+        shutil.rmtree(self._plans_on_disk, ignore_errors=True)
+
+    def drifted(self, sysctls: Mapping[str, int]) -> bool:
+        """Whether a sysctl has been changed: nothing tells of that, so it is looked at."""
+        return bool(self.sysctls.diff(sysctls, self.sysctls.read(sysctls)).add)
+
+    def _step(
+        self, outcome: Outcome, name: str, wanted: object | None, work: Callable[[], bool]
+    ) -> None:
+        """Runs a part. That it had anything to add for the value carried out last is a repair."""
+        try:
+            added = work()
+        except (OSError, SubsystemError) as error:
+            _log.warning("%s: %s", name, error)
+            outcome.errors[name] = str(error)
+            self._done.pop(name, None)
+            return
+        if wanted is None:
+            return
+        if added and self._done.get(name) == wanted:
+            _log.warning("%s: somebody changed what this daemon had set; set again", name)
+            outcome.repaired.add(name)
+        self._done[name] = wanted
+
+    def _raise_sysctls(self, state: NodeState) -> bool:
+        change = self.sysctls.diff(state.sysctls, self.sysctls.read(state.sysctls))
+        self.sysctls.add(change.add)
+        return bool(change.add)
+
+    def _restore_sysctls(self, state: NodeState) -> bool:
+        change = self.sysctls.diff(state.sysctls, self.sysctls.read(state.sysctls))
+        self.sysctls.remove(change.remove)
+        return False
+
+    def _add(self, state: NodeState, outcome: Outcome) -> bool:
+        change = self.addresses.diff(state.addresses, self.addresses.read())
+        outcome.refused = self.addresses.add(change.add)
+        return change.add > outcome.refused.keys()
+
+    def _remove_addresses(self, state: NodeState) -> bool:
+        change = self.addresses.diff(state.addresses, self.addresses.read())
+        self.addresses.remove(change.remove)
+        return False
+
+    def _direct(self, state: NodeState, outcome: Outcome) -> bool:
+        change = self.xdp.diff(state.director, self.xdp.read())
+        outcome.problems = self.xdp.apply(change)
+        return bool(change)
