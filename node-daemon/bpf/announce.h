@@ -165,7 +165,8 @@ static __always_inline int send_advertisement(struct xdp_md *ctx, __u32 l3,
 		return XDP_PASS;
 	ethernet = data_of(ctx);
 	end = end_of(ctx);
-	ip = (void *)ethernet + (l3 & 0x1f); /* the verifier does not know the bound */
+	/* The verifier does not know that only VLAN tags, of 4 bytes each, can be between. */
+	ip = (void *)(ethernet + 1) + ((l3 - sizeof(*ethernet)) & 0xc);
 	if ((void *)(ethernet + 1) > end ||
 	    (void *)(ip + 1) + sizeof(answer->advertisement) > end)
 		return XDP_ABORTED;
