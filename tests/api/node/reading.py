@@ -15,6 +15,7 @@ from dsr_node.api.client import Client
 from dsr_node.source import Snapshot
 from dsr_node.source.api import ApiSource
 from dsr_node.source.disk import PlanFiles
+
 from tests.api.kubectl import kubectl
 
 CRDS = Path(__file__).resolve().parents[3] / "crds"
@@ -53,7 +54,7 @@ async def serve_crds(kubeconfig: Path) -> None:
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Look again and again, for what tells nobody when it changes."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is looked at sets no event
             await asyncio.sleep(0.02)
 
 

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-
 from dsr_node.api import watch
 from dsr_node.source.api import UNREADABLE
+
 from lab.controlplane import ControlPlane
 from tests.api.node.reading import (
     CRDS,
