@@ -136,6 +136,8 @@ class Lab:
         self._cluster.kill()
         network.remove_host_link(self.home.name)
         self._hub.kill()
+        for each in (*(node.namespaces for node in self._nodes), self._hub):
+            each.await_end()
         shutil.rmtree(self.home.directory)
 
     def demo_service(self, progress: Progress) -> None:

@@ -24,6 +24,8 @@ CLONE_NEWNET = 0x40000000
 
 BOOT_TIMEOUT = 10.0
 """Seconds for init to mount a handful of file systems."""
+KILL_TIMEOUT = 10.0
+"""Seconds for the kernel to end a killed process, and for the host's init to reap it."""
 
 INIT = """
 mount -t proc proc /proc
@@ -53,7 +55,9 @@ class Namespaces:
     @property
     def pid(self) -> int | None:
         """The pid of init, as the host sees it; None when it is down."""
-        return self._init.pid()
+        pid = self._init.pid()
+        # A dying init gives its namespaces up, then waits until the last zombie has been reaped.
+        return pid if pid is not None and _has_namespaces(pid) else None
 
     def start(self) -> None:
         """Boot it. Raises LabError if init fails, with what it said."""
@@ -75,15 +79,20 @@ class Namespaces:
     def kill(self) -> None:
         """End everything inside at once, as a power cut does; fine if it is down already."""
         self._init.send(signal.SIGKILL)
-        for _ in poll(0.005, BOOT_TIMEOUT):
-            # Init ends when the last of its namespace has been reaped, children of ours too.
-            for child in self._children:
-                child.poll()
-            for name in self.daemons():
-                self.daemon(name).wait(0)
-            if self._init.wait(0):
+        daemons = [self.daemon(name) for name in self.daemons()]
+        for _ in poll(0.005, KILL_TIMEOUT):
+            if self.pid is None and all(each.wait(0) for each in daemons):
                 return
         raise LabError(f"{self.name} (pid {self.pid}) does not end even by SIGKILL")
+
+    def await_end(self) -> None:
+        """After `kill`: wait until no trace of a process is left."""
+        for _ in poll(0.005, KILL_TIMEOUT):
+            for child in self._children:
+                child.poll()
+            if self._init.wait(0):
+                return
+        raise LabError(f"{self.name}: something that was started in it is never reaped")
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """A command line that does `argv` inside, PID namespace apart. Raises LabError if down."""
@@ -131,7 +140,7 @@ class Namespaces:
         """SIGKILL to one, and wait for its end; fine if it does not run."""
         daemon = self.daemon(name)
         daemon.send(signal.SIGKILL)
-        if not daemon.wait(BOOT_TIMEOUT):
+        if not daemon.wait(KILL_TIMEOUT):
             raise LabError(f"{name} on {self.name} does not end even by SIGKILL")
 
     @contextmanager
@@ -155,6 +164,14 @@ class Namespaces:
         if pid is None:
             raise LabError(f"{self.name} is down; `lab restart {self.name}` boots it")
         return pid
+
+
+def _has_namespaces(pid: int) -> bool:
+    try:
+        Path(f"/proc/{pid}/ns/net").readlink()
+    except OSError:
+        return False
+    return True
 
 
 def program(name: str) -> str:
