@@ -1,0 +1,179 @@
+"""Whether the cache agrees with the API server, found out by listing and not by trust.
+
+kopf's watches do not tell when the first listing is complete, do not tell what was deleted while a
+watch was broken, and may die while the process lives. One remedy for all three: list the metadata
+of a kind, and wait until the cache has all of it. Before every kind has agreed once, nothing is
+written; what the list lacks is dropped; what the cache never gets means that the watch is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from dsr_operator import kinds
+from dsr_operator.cache import Cache, ObjectKey, Version
+from dsr_operator.client import METADATA_LIST, ApiError, Client, UnreachableError
+from dsr_operator.kinds import Kind
+from dsr_operator.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+PERIOD = 120.0
+"""Seconds between two audits of a kind when nothing calls for one."""
+
+PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds for the cache to catch up with a list, after each comparison that found it behind."""
+
+DEAD_AFTER = 60.0
+"""Seconds that a cache may be behind while the API server answers, before the process is ill."""
+
+COMPLAINT_PERIOD = 30.0
+
+
+class Audit:
+    """Compares every kind with the API server, at the start, now and then, and when asked to."""
+
+    def __init__(self, client: Client, cache: Cache, metrics: Metrics) -> None:
+        self._client = client
+        self._cache = cache
+        self._metrics = metrics
+        self._agreed: dict[Kind, float] = {}
+        self._behind_since: dict[Kind, float] = {}
+        self._asked = {kind: asyncio.Event() for kind in kinds.WATCHED}
+        self._complained: dict[Kind, float] = {}
+        self.answered_at: float | None = None
+        self.synced = asyncio.Event()
+
+    def ask(self, kind: Kind) -> None:
+        """Have a kind audited soon: its watch has just listed everything anew."""
+        self._asked[kind].set()
+
+    def dead_watches(self) -> list[str]:
+        """Kinds whose cache has been behind for longer than a live watch could be."""
+        now = time.monotonic()
+        return [k.name for k, since in self._behind_since.items() if now - since > DEAD_AFTER]
+
+    def missing(self) -> list[str]:
+        """Kinds that have not been listed in full yet."""
+        return [k.name for k in kinds.WATCHED if k not in self._agreed]
+
+    async def run(self) -> None:
+        """Audit all kinds for ever."""
+        async with asyncio.TaskGroup() as group:
+            for kind in kinds.WATCHED:
+                group.create_task(self._keep(kind), name=f"audit {kind.name}")
+
+    async def once(self) -> None:
+        """Audit all kinds one time, until they agree."""
+        for kind in kinds.WATCHED:
+            await self._insist(kind)
+
+    async def _insist(self, kind: Kind) -> None:
+        while True:
+            if await self._audit(kind):
+                return
+            await asyncio.sleep(1.0)
+
+    async def _keep(self, kind: Kind) -> None:
+        while True:
+            self._asked[kind].clear()
+            agreed = await self._audit(kind)
+            if agreed and not self.missing():
+                self.synced.set()
+            try:
+                async with asyncio.timeout(PERIOD if agreed else 1.0):
+                    await self._asked[kind].wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(1.0)
+
+    async def _audit(self, kind: Kind) -> bool:
+        """One audit; False if the API server gave no list or the cache stayed behind."""
+        try:
+            return await self._compare(kind)
+        except ApiError as error:
+            self._complain(kind, _advice(kind, error))
+        except UnreachableError as error:
+            self._complain(kind, str(error))
+        return False
+
+    async def _compare(self, kind: Kind) -> bool:
+        before = dict(self._cache.versions[kind])
+        suspects: set[ObjectKey] | None = None
+        for pause in (*PAUSES, None):
+            listed = await self._list(kind)
+            behind = self._behind(kind, listed)
+            # An object deleted after the list is not missing: only who is so twice counts.
+            suspects = behind if suspects is None else suspects & behind
+            surplus = self._surplus(kind, before, listed)
+            if not behind and not surplus:
+                break
+            if pause is None:
+                self._drop(kind, surplus)
+                if suspects:
+                    return self._note_behind(kind, suspects)
+            else:
+                await asyncio.sleep(pause)
+        now = time.monotonic()
+        self._agreed[kind] = now
+        self._behind_since.pop(kind, None)
+        self._metrics.watch_age.labels(kind.name).set_function(
+            lambda: time.monotonic() - self._agreed[kind]
+        )
+        return True
+
+    def _note_behind(self, kind: Kind, suspects: set[ObjectKey]) -> bool:
+        self._behind_since.setdefault(kind, time.monotonic())
+        some = ", ".join("/".join(filter(None, key)) for key in sorted(suspects)[:3])
+        self._complain(kind, f"the watch lags behind the API server: {len(suspects)}, as {some}")
+        return False
+
+    def _behind(self, kind: Kind, listed: Mapping[ObjectKey, Version]) -> set[ObjectKey]:
+        cached = self._cache.versions[kind]
+        return {
+            key
+            for key, version in listed.items()
+            if key not in cached or cached[key].revision < version.revision
+        }
+
+    def _surplus(
+        self, kind: Kind, before: Mapping[ObjectKey, Version], listed: Mapping[ObjectKey, Version]
+    ) -> dict[ObjectKey, Version]:
+        """What the cache held before the first list, holds unchanged, and no list has."""
+        cached = self._cache.versions[kind]
+        return {k: v for k, v in before.items() if k not in listed and cached.get(k) == v}
+
+    def _drop(self, kind: Kind, surplus: Mapping[ObjectKey, Version]) -> None:
+        for key, version in surplus.items():
+            log.info("%s %s/%s was deleted while nobody watched", kind.name, *key)
+            self._cache.forget(kind, key, version.uid)
+
+    async def _list(self, kind: Kind) -> dict[ObjectKey, Version]:
+        query = {"labelSelector": kind.label_selector} if kind.label_selector else {}
+        answer = await self._client.request("GET", kind.path(), query=query, accept=METADATA_LIST)
+        self.answered_at = time.monotonic()
+        metas = (item["metadata"] for item in answer.get("items") or ())
+        return {
+            (m.get("namespace", ""), m["name"]): Version(m["uid"], int(m["resourceVersion"]))
+            for m in metas
+        }
+
+    def _complain(self, kind: Kind, message: str) -> None:
+        now = time.monotonic()
+        if now - self._complained.get(kind, -COMPLAINT_PERIOD) >= COMPLAINT_PERIOD:
+            self._complained[kind] = now
+            log.warning("waiting for %s objects: %s", kind.name, message)
+
+
+def _advice(kind: Kind, error: ApiError) -> str:
+    if error.status == 404:
+        return (
+            f"the API server does not serve {kind.plural}.{kind.group}: install the chart's CRDs"
+            " (kubectl apply -f crds/)"
+        )
+    if error.status == 403:
+        return f"{error.message}: check the operator's ClusterRole"
+    return str(error)

@@ -1,0 +1,364 @@
+"""What the watches have told: the present objects, and which services an event concerns.
+
+Fed by watch events and by the answers to our own writes. One event wakes only the services whose
+outcome it can change; heartbeats of Nodes and Leases wake nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from dsr_api.base import ApiStruct, Metadata, decode
+from dsr_api.node import DSRNode, DSRNodeStatus
+from dsr_api.plan import DSRPlan, Frontend, plan_name
+from dsr_api.pool import DSRAddressPool
+from dsr_api.service import DSRService, DSRServiceStatus
+
+from dsr_operator import kinds
+from dsr_operator.compile.claims import Claim, Pool, best, claim, claimed, grantable, parse_pool
+from dsr_operator.compile.history import History, advance
+from dsr_operator.compile.inputs import Clock, CoreService, Inputs, ServiceKey, Standing, World
+from dsr_operator.core import EndpointSlice, Node, NodeView, node_view
+from dsr_operator.index import Index
+from dsr_operator.kinds import Kind
+
+log = logging.getLogger(__name__)
+
+ObjectKey = tuple[str, str]
+"""(namespace, name); the namespace is "" for cluster-scoped objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which edition of an object the cache holds."""
+
+    uid: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A DSRService that this release cannot read."""
+
+    metadata: Metadata
+    status: DSRServiceStatus
+    message: str
+
+
+class Bare(ApiStruct, frozen=True):
+    """An object of which only the metadata matter."""
+
+    metadata: Metadata
+
+
+M = TypeVar("M", bound=ApiStruct)
+
+
+class Cache:
+    """All state of the operator that comes from the API server. Used from one event loop only.
+
+    `wake` is called with the services that an event concerns; `now` gives steady seconds.
+    """
+
+    def __init__(
+        self, wake: Callable[[Iterable[ServiceKey]], None], now: Callable[[], float]
+    ) -> None:
+        self._wake = wake
+        self._now = now
+        self.versions: dict[Kind, dict[ObjectKey, Version]] = {kind: {} for kind in kinds.WATCHED}
+        self.services: dict[ServiceKey, DSRService] = {}
+        self.invalid: dict[ServiceKey, Invalid] = {}
+        self.plans: dict[str, DSRPlan] = {}
+        self.histories: dict[str, History] = {}
+        self.pools: dict[str, Pool] = {}
+        self.reports: dict[str, DSRNodeStatus] = {}
+        self.nodes: dict[str, NodeView] = {}
+        self.owners: dict[str, str] = {}
+        self.namespaces: dict[str, dict[str, str]] = {}
+        self.slices: dict[ObjectKey, EndpointSlice] = {}
+        self.live: set[str] = set()
+        self.world = World(self.nodes, self.owners, self.reports, self.live)
+        self._claims: Index[Frontend, ServiceKey] = Index()
+        self._planned: Index[Frontend, str] = Index()
+        self._referring: Index[ObjectKey, ServiceKey] = Index()
+        self._slices_of: Index[ObjectKey, ObjectKey] = Index()
+        self._awaiting: Index[str, ServiceKey] = Index()
+        self._involving: Index[str, ServiceKey] = Index()
+        self._take = {
+            kinds.SERVICE: self._take_service,
+            kinds.POOL: self._take_pool,
+            kinds.PLAN: self._take_plan,
+            kinds.REPORT: self._take_report,
+            kinds.NODE: self._take_node,
+            kinds.NAMESPACE: self._take_namespace,
+            kinds.CORE_SERVICE: self._take_core_service,
+            kinds.SLICE: self._take_slice,
+        }
+
+    # Feeding
+
+    def put(self, kind: Kind, document: Mapping[str, Any]) -> None:
+        """An object as the API server has it now. One older than what is known changes nothing."""
+        meta = document["metadata"]
+        key = (meta.get("namespace", ""), meta["name"])
+        version = Version(meta["uid"], int(meta["resourceVersion"]))
+        known = self.versions[kind].get(key)
+        if known is not None and known.revision >= version.revision:
+            return
+        self.versions[kind][key] = version
+        self._wake(self._take[kind](key, document))
+
+    def drop(self, kind: Kind, document: Mapping[str, Any]) -> None:
+        """An object is deleted. One that has been made again in the meantime stays."""
+        meta = document["metadata"]
+        self.forget(kind, (meta.get("namespace", ""), meta["name"]), meta["uid"])
+
+    def forget(self, kind: Kind, key: ObjectKey, uid: str) -> None:
+        """Like drop, by key."""
+        known = self.versions[kind].get(key)
+        if known is not None and known.uid == uid:
+            del self.versions[kind][key]
+            self._wake(self._take[kind](key, None))
+
+    def set_live(self, nodes: Iterable[str]) -> None:
+        """The nodes whose Lease is fresh are now these."""
+        new = set(nodes)
+        changed = new ^ self.live
+        self.live.clear()
+        self.live.update(new)
+        for node in changed:
+            self._wake(self._involving[node] | self._awaiting[node])
+
+    def note(self, key: ServiceKey, awaits: Iterable[str]) -> None:
+        """Which nodes' next reports may change the outcome for a service, as compiled just now."""
+        self._awaiting.put(key, awaits)
+
+    def distrust_histories(self) -> None:
+        """Count all acknowledgements from the plans' present revisions: others may have written."""
+        now = self._now()
+        for name, plan in self.plans.items():
+            self.histories[name] = advance(
+                History(), None, plan.spec, int(plan.metadata.resource_version), now
+            )
+
+    # Asking
+
+    def keys(self) -> set[ServiceKey]:
+        """Every service that there is, or of which there is a plan."""
+        orphans = {(p.spec.service.namespace, p.spec.service.name) for p in self.plans.values()}
+        return orphans | set(self.services) | set(self.invalid)
+
+    def inputs(self, key: ServiceKey, clock: Clock, seed: str) -> Inputs:
+        """What compile_service() needs about one service."""
+        name = plan_name(*key)
+        service = self.services.get(key)
+        return Inputs(
+            service=service,
+            plan=self.plans.get(name),
+            history=self.histories.get(name, History()),
+            world=self.world,
+            standing=self._standing(service) if service else Standing(),
+            core_service=self._core_service(service) if service else CoreService(),
+            clock=clock,
+            seed=seed,
+        )
+
+    def _standing(self, service: DSRService) -> Standing:
+        meta = service.metadata
+        own = claim(service)
+        frontends = claimed(service.spec)
+        rivals, held = {}, {}
+        for frontend in frontends:
+            winner = best(self._valid_claims(frontend))
+            if winner is not None and winner < own:
+                rivals[frontend] = f"{winner.namespace}/{winner.name}"
+            for plan in self._planned[frontend] - {plan_name(meta.namespace, meta.name)}:
+                held[frontend] = plan.replace(".", "/", 1)
+        outside = {v for v in service.spec.vips if not self._grantable(v, meta.namespace)}
+        return Standing(outside, rivals, held)
+
+    def _valid_claims(self, frontend: Frontend) -> Iterable[Claim]:
+        if frontend.vip in self.owners:
+            return
+        for key in self._claims[frontend]:
+            if self._grantable(frontend.vip, key[0]):
+                yield claim(self.services[key])
+
+    def _grantable(self, vip: str, namespace: str) -> bool:
+        return grantable(vip, self.namespaces.get(namespace, {}), tuple(self.pools.values()))
+
+    def _core_service(self, service: DSRService) -> CoreService:
+        reference = service.spec.backends.service
+        if reference is None:
+            return CoreService()
+        key = (service.metadata.namespace, reference.name)
+        slices = [self.slices[s] for s in sorted(self._slices_of[key])]
+        return CoreService(key in self.versions[kinds.CORE_SERVICE], tuple(slices))
+
+    # One kind each: take the object in (None: it is gone), return the services concerned
+
+    def _take_service(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        self.services.pop(key, None)
+        self.invalid.pop(key, None)
+        frontends: tuple[Frontend, ...] = ()
+        reference = None
+        if document is not None:
+            try:
+                service = decode(DSRService, document)
+            except msgspec.ValidationError as error:
+                meta = msgspec.convert(document["metadata"], Metadata)
+                self.invalid[key] = Invalid(meta, _status(document), str(error))
+            else:
+                self.services[key] = service
+                frontends = claimed(service.spec)
+                reference = service.spec.backends.service
+        self._referring.put(key, [(key[0], reference.name)] if reference else [])
+        before = self._claims.keys_of(key)
+        touched = self._claims.put(key, frontends)
+        if before == touched == frozenset(frontends) and document is not None:
+            return {key}
+        return {key}.union(*(self._claims[f] for f in touched))
+
+    def _take_plan(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        name = key[1]
+        old = self.plans.pop(name, None)
+        plan = self._read(DSRPlan, document)
+        history = self.histories.pop(name, History())
+        before = self._planned.keys_of(name)
+        if plan is None:
+            self._planned.put(name, ())
+            service = old.spec.service if old else None
+        else:
+            self.plans[name] = plan
+            revision = int(plan.metadata.resource_version)
+            same = old if old and old.metadata.uid == plan.metadata.uid else None
+            if same is None:
+                history = History()
+            self.histories[name] = advance(
+                history, same.spec if same else None, plan.spec, revision, self._now()
+            )
+            self._planned.put(name, plan.spec.frontends)
+            service = plan.spec.service
+        if service is None:
+            return ()
+        owner = (service.namespace, service.name)
+        self._involving.put(owner, involved(plan) if plan else ())
+        freed = before - self._planned.keys_of(name)
+        return {owner}.union(*(self._claims[f] for f in freed))
+
+    def _take_pool(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        self.pools.pop(key[1], None)
+        pool = self._read(DSRAddressPool, document)
+        if pool is not None:
+            try:
+                self.pools[key[1]] = parse_pool(pool)
+            except ValueError as error:
+                log.warning("DSRAddressPool %s grants nothing: %s", key[1], error)
+        return self.services
+
+    def _take_report(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        name = key[1]
+        old = self.reports.pop(name, DSRNodeStatus())
+        node = self._read(DSRNode, document)
+        new = node.status if node else DSRNodeStatus()
+        if node is not None:
+            self.reports[name] = new
+        woken: set[ServiceKey] = set()
+        if new.applied_revision != old.applied_revision:
+            woken |= self._awaiting[name]
+        if (old.plans_not_applied.more, old.unhealthy_backends.more) != (
+            new.plans_not_applied.more,
+            new.unhealthy_backends.more,
+        ):
+            woken |= self._involving[name]
+        told = {i.plan for i in set(old.plans_not_applied.items) ^ set(new.plans_not_applied.items)}
+        told |= {
+            i.plan for i in set(old.unhealthy_backends.items) ^ set(new.unhealthy_backends.items)
+        }
+        return woken | {_service_of(plan) for plan in told}
+
+    def _take_node(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        old = self.nodes.pop(key[1], None)
+        node = self._read(Node, document)
+        view = node_view(node) if node else None
+        if view is not None:
+            self.nodes[key[1]] = view
+        if view == old:
+            return ()
+        self.owners.clear()
+        for name in sorted(self.nodes, reverse=True):
+            self.owners.update(dict.fromkeys(self.nodes[name].addresses, name))
+        return self.services
+
+    def _take_namespace(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        old = self.namespaces.pop(key[1], None)
+        namespace = self._read(Bare, document)
+        if namespace is not None:
+            self.namespaces[key[1]] = namespace.metadata.labels
+        if self.namespaces.get(key[1]) == old:
+            return ()
+        concerned = {k for k in self.services if k[0] == key[1]}
+        rivals = (self._claims[f] for k in concerned for f in self._claims.keys_of(k))
+        return concerned.union(*rivals)
+
+    def _take_core_service(
+        self,
+        key: ObjectKey,
+        document: Mapping[str, Any] | None,  # noqa: ARG002 - one shape for all
+    ) -> Iterable[ServiceKey]:
+        return self._referring[key]
+
+    def _take_slice(
+        self, key: ObjectKey, document: Mapping[str, Any] | None
+    ) -> Iterable[ServiceKey]:
+        self.slices.pop(key, None)
+        piece = self._read(EndpointSlice, document)
+        if piece is not None:
+            self.slices[key] = piece
+        services = self._slices_of.put(key, [(key[0], piece.service)] if piece else [])
+        return set().union(*(self._referring[s] for s in services))
+
+    def _read(self, model: type[M], document: Mapping[str, Any] | None) -> M | None:
+        if document is None:
+            return None
+        try:
+            return decode(model, document)
+        except msgspec.ValidationError as error:
+            name = document["metadata"]["name"]
+            log.warning("%s %s cannot be read and is ignored: %s", model.__name__, name, error)
+            return None
+
+
+def _status(document: Mapping[str, Any]) -> DSRServiceStatus:
+    """The status of an object whose spec cannot be read; empty if that is unreadable as well."""
+    try:
+        return msgspec.convert(document.get("status", {}), DSRServiceStatus)
+    except msgspec.ValidationError:
+        return DSRServiceStatus()
+
+
+def involved(plan: DSRPlan) -> set[str]:
+    """The nodes that a plan names."""
+    spec = plan.spec
+    return {*(d.node for d in spec.directors), *spec.hosts, *spec.former_directors}
+
+
+def _service_of(plan: str) -> ServiceKey:
+    namespace, _, name = plan.partition(".")
+    return namespace, name

@@ -1,0 +1,117 @@
+"""What the nodes have said about one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dsr_api.node import PlanNotApplied, UnhealthyBackend
+
+from dsr_operator.compile.history import History, Mark
+from dsr_operator.compile.inputs import Clock, World
+
+PATIENCE = 60.0
+"""Seconds for which a live node that does not acknowledge is waited for."""
+
+LAG = 10.0
+"""Seconds behind the plan after which a live node is said to lag."""
+
+DIRECTING = frozenset(
+    {
+        "AddressConflict",
+        "DataplaneUnavailable",
+        "FrontendTaken",
+        "NoBackendOfFamily",
+        "NoUplink",
+        "TableVersionUnknown",
+    }
+)
+"""Reasons in plansNotApplied about forwarding or announcing: the node holds the VIPs all the same.
+Any other reason counts as "the VIPs are not there"."""
+
+
+@dataclass(slots=True)
+class Acks:
+    """The reports of all nodes, read for one plan. Collects what is waited for, and until when."""
+
+    plan: str
+    world: World
+    history: History
+    clock: Clock
+    awaited: set[str] = field(default_factory=set)
+    deadlines: list[float] = field(default_factory=list)
+
+    def live(self, node: str) -> bool:
+        """Whether the node exists and its Lease is fresh."""
+        return node in self.world.live and node in self.world.nodes
+
+    def applied(self, node: str) -> int:
+        """The revision up to which the node has carried everything out; 0 before its first."""
+        report = self.world.reports.get(node)
+        return report.applied_revision if report else 0
+
+    def complaints(self, node: str) -> list[PlanNotApplied]:
+        """What the node says about not having applied this plan."""
+        report = self.world.reports.get(node)
+        return [i for i in report.plans_not_applied.items if i.plan == self.plan] if report else []
+
+    def refuses(self, node: str) -> bool:
+        """Whether the node says that it does not hold this plan's VIPs."""
+        return any(c.reason not in DIRECTING for c in self.complaints(node))
+
+    def fails(self, node: str) -> bool:
+        """Whether the node does not hold this plan's VIPs, or may not.
+
+        The list is sorted by plan and capped: a plan beyond its last entry may be among the rest.
+        """
+        report = self.world.reports.get(node)
+        if report is None:
+            return False
+        listed = report.plans_not_applied
+        beyond = listed.more > 0 and (not listed.items or self.plan >= listed.items[-1].plan)
+        return beyond or self.refuses(node)
+
+    def has(self, node: str, mark: Mark) -> bool:
+        """Whether the node has carried out what the plan says since `mark`."""
+        return self.applied(node) >= mark.revision and not self.fails(node)
+
+    def holds(self, node: str) -> bool:
+        """Whether a host has all the plan's VIPs on lo."""
+        mark = self.history.holding.get(node)
+        return mark is not None and self.has(node, mark)
+
+    def let_go(self, nodes: Iterable[str], mark: Mark) -> bool:
+        """Whether every node has followed up to `mark`, is dead, or was given PATIENCE.
+
+        Notes who is waited for, and until when.
+        """
+        late = [n for n in nodes if self.live(n) and not self.has(n, mark)]
+        return not self.wait_for(late, mark)
+
+    def wait_for(self, late: Iterable[str], mark: Mark) -> bool:
+        """Whether there is anybody among `late` for whom to wait still; notes it if so."""
+        waiting = set(late)
+        deadline = mark.at + PATIENCE
+        if not waiting or self.clock.steady >= deadline:
+            return False
+        self.awaited |= waiting
+        self.deadlines.append(deadline)
+        return True
+
+    def lagging_since(self, node: str) -> float | None:
+        """Since when a live node has been behind the current plan; None if it is not."""
+        if not self.live(node):
+            return None
+        return self.history.behind_since(self.applied(node))
+
+    def unhealthy(self, directors: Iterable[str]) -> dict[str, tuple[str, UnhealthyBackend]]:
+        """Backend address -> the first live LB node that finds it unhealthy, and its words."""
+        found: dict[str, tuple[str, UnhealthyBackend]] = {}
+        for director in directors:
+            report = self.world.reports.get(director)
+            if report is None or not self.live(director):
+                continue
+            for backend in report.unhealthy_backends.items:
+                if backend.plan == self.plan:
+                    found.setdefault(backend.address, (director, backend))
+        return found

@@ -1,0 +1,360 @@
+"""The status of a DSRService: conditions after the Kubernetes API conventions, counts, summary.
+
+Each condition carries the generation that it judges, and its lastTransitionTime moves with its
+status alone. `Ready` is the one to wait for (kstatus reads it as well).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dsr_api.base import Condition, Metadata
+from dsr_api.plan import DSRPlanSpec
+from dsr_api.service import (
+    BackendCounts,
+    DSRService,
+    DSRServiceStatus,
+    DSRServiceSummary,
+    LoadBalancerCounts,
+)
+
+from dsr_operator.compile import reasons
+from dsr_operator.compile.acks import LAG, Acks
+from dsr_operator.compile.backends import Resolution, names
+from dsr_operator.compile.claims import Verdict
+from dsr_operator.compile.clocktext import to_rfc3339
+from dsr_operator.compile.inputs import Problem
+from dsr_operator.compile.sequence import Target
+from dsr_operator.core import family
+
+MESSAGE_LENGTH = 1024
+"""Characters at most; the API server takes 32,768, a person far fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What has been found out about one service: `current` plan, the `wanted` next one, and why."""
+
+    current: DSRPlanSpec | None = None
+    wanted: DSRPlanSpec | None = None
+    verdict: Verdict | None = None
+    resolution: Resolution = field(default_factory=Resolution)
+    target: Target | None = None
+    withdrawing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A condition before it has a time."""
+
+    status: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The nodes concerned, sorted out. `directors` and `hosts` are those that the target names."""
+
+    directors: tuple[str, ...]
+    hosts: tuple[str, ...]
+    dead: tuple[str, ...]
+    complaints: tuple[Problem, ...]
+    laggards: tuple[str, ...]
+    behind: tuple[str, ...]
+    programmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The counts; `sick` and `coming`: address -> what is wrong, or still awaited, with it."""
+
+    counts: BackendCounts
+    sick: dict[str, str]
+    coming: dict[str, str]
+
+
+def status(service: DSRService, found: Findings, acks: Acks) -> DSRServiceStatus:
+    """The whole status; equal to the present one if nothing has changed."""
+    if found.target is None or found.verdict is None:
+        return _withdrawing(service, found, acks)
+    nodes = _nodes(service, found, found.target, acks)
+    backends = _backends(found, acks, nodes)
+    counts = backends.counts
+    judged = {
+        reasons.ACCEPTED: _accepted(found.verdict),
+        reasons.RESOLVED_REFS: _joined(
+            found.resolution.problems, reasons.RESOLVED, "all backends and load balancers are known"
+        ),
+        reasons.PROGRAMMED: _programmed(service, found, nodes, acks),
+        reasons.BACKENDS_HEALTHY: _healthy(backends),
+        reasons.DEGRADED: _degraded(found, nodes, backends.sick),
+    }
+    judged[reasons.READY] = _ready(judged, found, counts)
+    return DSRServiceStatus(
+        observed_generation=service.metadata.generation,
+        vips=found.verdict.vips,
+        backends=counts,
+        load_balancers=LoadBalancerCounts(total=len(nodes.directors), programmed=nodes.programmed),
+        conditions=conditions(service.metadata, service.status.conditions, judged, acks.clock.wall),
+        summary=DSRServiceSummary(
+            ports=",".join(dict.fromkeys(f"{p.port}/{p.protocol}" for p in service.spec.ports)),
+            backends=f"{counts.healthy}/{counts.total}",
+            load_balancers=f"{nodes.programmed}/{len(nodes.directors)}",
+        ),
+    )
+
+
+def conditions(
+    meta: Metadata, present: Sequence[Condition], judged: dict[str, Judgement], now: float
+) -> tuple[Condition, ...]:
+    """Conditions with their times: that of the present one where the status is the same."""
+    before = {c.type: c for c in present}
+    made = []
+    for kind, judgement in judged.items():
+        old = before.get(kind)
+        text = "True" if judgement.status else "False"
+        same = old is not None and old.status == text
+        made.append(
+            Condition(
+                type=kind,
+                status=text,
+                reason=judgement.reason,
+                message=judgement.message[:MESSAGE_LENGTH],
+                last_transition_time=old.last_transition_time if old and same else to_rfc3339(now),
+                observed_generation=meta.generation,
+            )
+        )
+    return tuple(made)
+
+
+def _withdrawing(service: DSRService, found: Findings, acks: Acks) -> DSRServiceStatus:
+    plan = found.current
+    awaited = f"; waiting for {names(sorted(acks.awaited))}" if acks.awaited else ""
+    said = Judgement(
+        status=False,
+        reason=reasons.WITHDRAWING,
+        message=f"the service is being deleted and taken off its nodes{awaited}",
+    )
+    return DSRServiceStatus(
+        observed_generation=service.metadata.generation,
+        vips=plan.vips if plan else (),
+        conditions=conditions(
+            service.metadata,
+            service.status.conditions,
+            {reasons.PROGRAMMED: said, reasons.READY: said},
+            acks.clock.wall,
+        ),
+        summary=service.status.summary,
+    )
+
+
+def _joined(problems: Sequence[Problem], reason: str, message: str) -> Judgement:
+    """True with `reason` and `message` if there are no problems, else the first one's reason."""
+    if not problems:
+        return Judgement(status=True, reason=reason, message=message)
+    return Judgement(
+        status=False, reason=problems[0].reason, message="; ".join(p.message for p in problems)
+    )
+
+
+def _accepted(verdict: Verdict) -> Judgement:
+    judged = _joined(verdict.refusals, reasons.ACCEPTED, "all VIPs and ports are granted")
+    if judged.status or not verdict.frontends:
+        return judged
+    return Judgement(
+        status=False, reason=judged.reason, message=f"{judged.message}; the rest is served"
+    )
+
+
+def _nodes(service: DSRService, found: Findings, target: Target, acks: Acks) -> Nodes:
+    directors = tuple(d.node for d in target.directors)
+    hosts = tuple(dict.fromkeys(w.node for w in target.backends.values() if w.node))
+    known = tuple(dict.fromkeys((*directors, *hosts)))
+    live = [n for n in known if acks.live(n)]
+    since = {n: at for n in live if (at := acks.lagging_since(n)) is not None}
+    acks.awaited.update(since)
+    late = {n: at + LAG for n, at in since.items()}
+    acks.deadlines.extend(at for at in late.values() if at > acks.clock.steady)
+    laggards = tuple(n for n, at in late.items() if at <= acks.clock.steady)
+    planned = {d.node for d in found.current.directors} if found.current else set()
+    # A node that follows within LAG is no news once the service has been out.
+    outdated = laggards if _was_out(service) else since
+    return Nodes(
+        directors=directors,
+        hosts=hosts,
+        dead=tuple(n for n in known if n not in live),
+        complaints=tuple(
+            Problem(c.reason, f"node {n}: {c.message}") for n in live for c in acks.complaints(n)
+        ),
+        laggards=laggards,
+        behind=tuple(since),
+        programmed=sum(
+            d in planned and d in live and d not in outdated and not acks.complaints(d)
+            for d in directors
+        ),
+    )
+
+
+def _backends(found: Findings, acks: Acks, nodes: Nodes) -> Backends:
+    """Judge every backend that should take traffic."""
+    planned = {b.address: b for b in found.current.backends} if found.current else {}
+    reported = acks.unhealthy(nodes.directors)
+    sick: dict[str, str] = {}
+    coming: dict[str, str] = {}
+    healthy = 0
+    for wanted in found.resolution.backends.values():
+        if wanted.weight == 0:
+            continue
+        where = f"{wanted.address} (node {wanted.node})" if wanted.node else wanted.address
+        if wanted.address in reported:
+            director, report = reported[wanted.address]
+            detail = f"{report.reason}: {report.message}" if report.message else report.reason
+            sick[wanted.address] = f"{where}: {detail} (seen from {director})"
+        elif wanted.address not in planned:
+            node = wanted.node
+            due = acks.live(node) and node not in nodes.laggards and not acks.complaints(node)
+            absent = coming if due or not node else sick
+            absent[wanted.address] = f"{where}: {_why_absent(node, acks)}"
+        else:
+            healthy += 1
+    ids = {*found.resolution.backends, *((b.address, b.node_uid) for b in planned.values())}
+    draining = sum(b.weight == 0 for b in planned.values())
+    counts = BackendCounts(total=len(ids), healthy=healthy, draining=draining)
+    return Backends(counts, sick, coming)
+
+
+def _why_absent(node: str, acks: Acks) -> str:
+    if not node:
+        return "not in the plan yet"
+    if not acks.live(node):
+        return f"the dsr-node daemon of node {node} is not running"
+    if complaints := acks.complaints(node):
+        return f"{complaints[0].reason}: {complaints[0].message}"
+    return f"node {node} has not confirmed yet that it holds the VIPs"
+
+
+def _programmed(service: DSRService, found: Findings, nodes: Nodes, acks: Acks) -> Judgement:
+    trouble = _programming_trouble(found, nodes, acks)
+    if trouble is not None:
+        return Judgement(status=False, reason=trouble.reason, message=trouble.message)
+    pending = _pending(found, nodes, acks)
+    if pending is not None and not _was_out(service):
+        return Judgement(status=False, reason=pending.reason, message=pending.message)
+    return Judgement(
+        status=True,
+        reason=reasons.PROGRAMMED,
+        message=f"{nodes.programmed} of {len(nodes.directors)} load balancers are up to date",
+    )
+
+
+def _programming_trouble(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
+    """What makes Programmed false at any time."""
+    if found.verdict is not None and not found.verdict.frontends:
+        return Problem(reasons.NOTHING_TO_PROGRAM, "no frontend is granted; see Accepted")
+    if not any(acks.live(d) for d in nodes.directors):
+        return Problem(
+            reasons.NO_LIVE_LB_NODE,
+            "no load balancer node has a running dsr-node daemon: see loadBalancerNodes and the"
+            " DaemonSet",
+        )
+    if nodes.complaints:
+        return _first_named(nodes.complaints)
+    if nodes.laggards:
+        return Problem(
+            reasons.NODE_LAGS,
+            f"more than {LAG:.0f} s behind the plan: {names(nodes.laggards)}; see the logs of"
+            " dsr-node there",
+        )
+    return None
+
+
+def _pending(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
+    """What is still to come before this generation is out for the first time."""
+    current, target = found.current, found.target
+    if current is None or target is None or current.service != target.template.service:
+        return Problem(reasons.PENDING, "the plan is being written")
+    missing = set(target.frontends) - set(current.frontends)
+    if held := sorted({target.blocked[f] for f in missing if f in target.blocked}):
+        return Problem(
+            reasons.WAITING_FOR_OTHER_SERVICE,
+            f"waiting until DSRService {names(held)} has been taken off its nodes",
+        )
+    families = {family(b.address) for b in current.backends}
+    if any(family(f.vip) not in families for f in missing):
+        return Problem(reasons.WAITING_FOR_BACKENDS, "no backend has confirmed the VIPs yet")
+    if missing or set(current.frontends) != set(target.frontends):
+        return Problem(reasons.PENDING, _waiting_for(acks))
+    present = {b.node for b in current.backends}
+    absent = [h for h in nodes.hosts if acks.live(h) and h not in present]
+    behind = [n for n in nodes.behind if n in nodes.directors]
+    if absent or behind:
+        return Problem(reasons.PENDING, _waiting_for(acks))
+    return None
+
+
+def _waiting_for(acks: Acks) -> str:
+    return f"waiting for {names(sorted(acks.awaited)) or 'the plan to be written'}"
+
+
+def _was_out(service: DSRService) -> bool:
+    """Whether this generation has been out before: it then takes more than a moment to say no."""
+    return any(
+        c.type == reasons.PROGRAMMED
+        and c.status == "True"
+        and c.observed_generation == service.metadata.generation
+        for c in service.status.conditions
+    )
+
+
+def _healthy(backends: Backends) -> Judgement:
+    counts, ailing = backends.counts, {**backends.coming, **backends.sick}
+    if not ailing and not counts.healthy:
+        return Judgement(
+            status=False, reason=reasons.NO_BACKENDS, message="no backend takes new connections"
+        )
+    if not ailing:
+        return Judgement(
+            status=True,
+            reason=reasons.ALL_HEALTHY,
+            message=f"all {counts.healthy} backends can be reached",
+        )
+    reason = reasons.SOME_UNHEALTHY if counts.healthy else reasons.NONE_HEALTHY
+    return Judgement(status=False, reason=reason, message=_listed(ailing.values()))
+
+
+def _first_named(problems: Sequence[Problem]) -> Problem:
+    return Problem(problems[0].reason, _listed(p.message for p in problems))
+
+
+def _listed(items: Iterable[str]) -> str:
+    return names(sorted(items)).replace(", ", "; ")
+
+
+def _degraded(found: Findings, nodes: Nodes, sick: dict[str, str]) -> Judgement:
+    problems = list(found.resolution.warnings)
+    if nodes.dead:
+        problems.append(
+            Problem(reasons.NODE_DOWN, f"no running dsr-node daemon on {names(nodes.dead)}")
+        )
+    if nodes.complaints:
+        problems.append(_first_named(nodes.complaints))
+    if sick:
+        problems.append(Problem(reasons.BACKEND_UNHEALTHY, _listed(sick.values())))
+    joined = _joined(problems, reasons.AS_EXPECTED, "everything is as it should be")
+    return Judgement(status=not joined.status, reason=joined.reason, message=joined.message)
+
+
+def _ready(judged: dict[str, Judgement], found: Findings, counts: BackendCounts) -> Judgement:
+    for kind in (reasons.ACCEPTED, reasons.RESOLVED_REFS, reasons.PROGRAMMED):
+        if not judged[kind].status:
+            return judged[kind]
+    if not counts.healthy:
+        return judged[reasons.BACKENDS_HEALTHY]
+    vips = found.verdict.vips if found.verdict else ()
+    return Judgement(
+        status=True,
+        reason=reasons.READY_REASON,
+        message=f"{names(vips)}: {counts.healthy} of {counts.total} backends take connections",
+    )

@@ -1,0 +1,227 @@
+"""In which order a plan grows and shrinks, so that no packet reaches a node that cannot take it.
+
+The rules are those of docs/architecture.md ("What the operator and the daemon say to each other"):
+
+- a node's backend enters `backends` only once that node has acknowledged that it holds all VIPs;
+- a VIP enters `frontends` only once every host in `backends` holds it;
+- a host leaves `hosts`, and a VIP leaves `vips`, only once every live director, present or former,
+  has acknowledged that nothing is sent there any more.
+
+A live node that does not acknowledge is waited for PATIENCE seconds, a dead one is not. Growing
+past a node that has not acknowledged means that its backend leaves the plan; it comes back when the
+node has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from dsr_api.plan import Director, DSRPlanSpec, Frontend, PlanBackend
+
+from dsr_operator.compile.acks import Acks
+from dsr_operator.compile.backends import Wanted
+from dsr_operator.compile.clocktext import from_rfc3339, to_rfc3339
+from dsr_operator.core import family
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a plan shall get to. `template` carries what needs no order (method, seed, ...)."""
+
+    template: DSRPlanSpec
+    vips: tuple[str, ...]
+    frontends: tuple[Frontend, ...]
+    blocked: Mapping[Frontend, str]
+    directors: tuple[Director, ...]
+    backends: Mapping[tuple[str, str], Wanted]
+    drain_seconds: int
+
+
+def grow_and_shrink(current: DSRPlanSpec, target: Target, acks: Acks) -> DSRPlanSpec:
+    """The next plan on the way from `current` (empty at first) to `target`."""
+    backends = _backends(current, target, acks)
+    frontends, backends = _frontends(current, target, backends, acks)
+    moved = msgspec.structs.replace(
+        target.template,
+        vips=_vips(current, target, acks),
+        frontends=frontends,
+        directors=target.directors,
+        former_directors=_former_directors(current, target, acks),
+        hosts=_hosts(current, target, backends, acks),
+        backends=backends,
+    )
+    return _remember_backends(current, moved, acks)
+
+
+def withdraw(current: DSRPlanSpec, acks: Acks) -> tuple[DSRPlanSpec, bool]:
+    """The next plan of a service that is to go, and whether every node has let go of it.
+
+    First nothing is forwarded, then nobody holds the VIPs. Directors and hosts stay named to the
+    end: they are who is waited for, also by an operator that has only just started.
+    """
+    if current.frontends or current.backends:
+        stopped = msgspec.structs.replace(
+            current,
+            frontends=(),
+            backends=(),
+            previous_backends=(),
+            backends_changed_at=None,
+        )
+        return stopped, False
+    latest = acks.history.latest
+    concerned = _senders(current) | (set() if current.vips else set(current.hosts))
+    if latest is not None and not acks.let_go(concerned, latest):
+        return current, False
+    if current.vips:
+        return msgspec.structs.replace(current, vips=()), False
+    return current, True
+
+
+def _senders(plan: DSRPlanSpec) -> set[str]:
+    """Nodes that may still forward by some earlier version of the plan."""
+    return {d.node for d in plan.directors} | set(plan.former_directors)
+
+
+def _backends(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[PlanBackend, ...]:
+    """Those who stay, those who drain, and those who may enter now."""
+    new = dict(target.backends)
+    chosen: list[PlanBackend] = []
+    for backend in current.backends:
+        wanted = new.pop((backend.address, backend.node_uid), None)
+        if wanted is None:
+            chosen.extend(_drained(backend, target, acks))
+        elif wanted.node and acks.live(wanted.node) and acks.refuses(wanted.node):
+            acks.awaited.add(wanted.node)
+        else:
+            chosen.append(_entry(wanted))
+    for wanted in new.values():
+        if not wanted.node or (acks.live(wanted.node) and acks.holds(wanted.node)):
+            chosen.append(_entry(wanted))
+        else:
+            acks.awaited.add(wanted.node)
+    return tuple(sorted(chosen, key=lambda b: (b.address, b.node_uid)))
+
+
+def _entry(wanted: Wanted) -> PlanBackend:
+    return PlanBackend(
+        address=wanted.address, weight=wanted.weight, node=wanted.node, node_uid=wanted.node_uid
+    )
+
+
+def _drained(backend: PlanBackend, target: Target, acks: Acks) -> Sequence[PlanBackend]:
+    """A backend that its source names no more drains for a while, unless nothing is left of it."""
+    node = acks.world.nodes.get(backend.node)
+    gone = bool(backend.node) and (node is None or node.uid != backend.node_uid)
+    if gone or family(backend.address) not in {family(v) for v in target.vips}:
+        return ()
+    now = acks.clock.wall
+    until = from_rfc3339(backend.drain_until) if backend.drain_until else now + target.drain_seconds
+    if until <= now:
+        return ()
+    acks.deadlines.append(acks.clock.steady + until - now)
+    return (msgspec.structs.replace(backend, weight=0, drain_until=to_rfc3339(math.ceil(until))),)
+
+
+def _frontends(
+    current: DSRPlanSpec, target: Target, backends: tuple[PlanBackend, ...], acks: Acks
+) -> tuple[tuple[Frontend, ...], tuple[PlanBackend, ...]]:
+    """The frontends that may be forwarded, and those of the backends that stay for it."""
+    had = set(current.frontends)
+    served = {f.vip for f in had}
+    families = {family(b.address) for b in backends}
+    kept = [f for f in target.frontends if f in had]
+    ready = [
+        f
+        for f in target.frontends
+        if f not in had
+        and f not in target.blocked
+        and f.vip in current.vips
+        and family(f.vip) in families
+    ]
+    fresh = [f for f in ready if f.vip not in served]
+    if fresh:
+        late = {b.node for b in backends if b.node and not acks.holds(b.node)}
+        remaining = tuple(b for b in backends if b.node not in late)
+        if _must_wait(late, {family(f.vip) for f in fresh}, remaining, acks):
+            ready = [f for f in ready if f.vip in served]
+        else:
+            backends = remaining
+    return tuple(sorted((*kept, *ready))), backends
+
+
+def _must_wait(
+    late: set[str], families: set[int], remaining: tuple[PlanBackend, ...], acks: Acks
+) -> bool:
+    """Whether a new VIP is to wait for hosts in `backends` that do not hold it yet."""
+    if not late:
+        return False
+    if not families <= {family(b.address) for b in remaining}:
+        acks.awaited |= late
+        return True
+    marks = {n: m for n in late if acks.live(n) and (m := acks.history.holding.get(n))}
+    waiting = [n for n, mark in marks.items() if acks.wait_for([n], mark)]
+    return bool(waiting)
+
+
+def _vips(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[str, ...]:
+    senders = _senders(current)
+    served = {f.vip for f in current.frontends}
+    lingering = []
+    for vip in current.vips:
+        if vip in target.vips:
+            continue
+        mark = acks.history.unserved.get(vip)
+        if vip in served or mark is None or not acks.let_go(senders, mark):
+            lingering.append(vip)
+    return (*target.vips, *lingering)
+
+
+def _hosts(
+    current: DSRPlanSpec, target: Target, backends: tuple[PlanBackend, ...], acks: Acks
+) -> tuple[str, ...]:
+    senders = _senders(current)
+    sent = {b.node for b in current.backends if b.node}
+    hosts = {w.node for w in target.backends.values() if w.node}
+    hosts |= {b.node for b in backends if b.node}
+    for host in set(current.hosts) - hosts:
+        mark = acks.history.unsent.get(host)
+        if host in sent or mark is None or not acks.let_go(senders, mark):
+            hosts.add(host)
+    return tuple(sorted(hosts))
+
+
+def _former_directors(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[str, ...]:
+    directing = {d.node for d in target.directors}
+    former = set()
+    for node in _senders(current) - directing:
+        mark = acks.history.retired.get(node)
+        if mark is None or not acks.let_go([node], mark):
+            former.add(node)
+    return tuple(sorted(former))
+
+
+def _remember_backends(current: DSRPlanSpec, new: DSRPlanSpec, acks: Acks) -> DSRPlanSpec:
+    """Note the backends from before the last change, as long as slots may be moved (rule 11).
+
+    A further change in that time leaves them as they are: settled is what it was (rule 5).
+    """
+    now = acks.clock.wall
+    before = tuple(b for b in current.backends if b.weight > 0)
+    changed_at = from_rfc3339(current.backends_changed_at) if current.backends_changed_at else None
+    previous = current.previous_backends
+    if before and current.frontends and _shares(before) != _shares(new.backends):
+        previous, changed_at = previous or before, now
+    idle = max(new.flow_idle_timeout.tcp_seconds, new.flow_idle_timeout.udp_seconds)
+    if changed_at is None or changed_at + idle <= now:
+        return msgspec.structs.replace(new, previous_backends=(), backends_changed_at=None)
+    acks.deadlines.append(acks.clock.steady + changed_at + idle - now)
+    return msgspec.structs.replace(
+        new, previous_backends=previous, backends_changed_at=to_rfc3339(changed_at)
+    )
+
+
+def _shares(backends: Sequence[PlanBackend]) -> dict[tuple[str, str], int]:
+    return {(b.address, b.node_uid): b.weight for b in backends if b.weight > 0}

@@ -1,0 +1,36 @@
+"""The operator as a subprocess against the real API server; the test plays the node daemons."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from lab.controlplane import ControlPlane
+from tests.api.operator.process import OperatorProcess
+from tests.api.operator.world import World
+
+
+@pytest.fixture
+async def world(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """A namespace, a pool and nodes of the test's own; all gone afterwards."""
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    async with World.made() as made:
+        yield made
+
+
+@pytest.fixture
+async def operator(
+    control_plane: ControlPlane, world: World, tmp_path: Path
+) -> AsyncIterator[OperatorProcess]:
+    """One operator that leads."""
+    process = OperatorProcess(control_plane.kubeconfig, world.namespace, tmp_path / "operator.log")
+    process.start()
+    try:
+        await process.ready()
+        yield process
+    finally:
+        process.stop()
