@@ -1,31 +1,38 @@
-/* Which slot a flow falls into: part of the table version, so the same on every LB node and every
- * release. dsr_node/table/flowhash.py is the same function in Python; a test holds them together.
- * NH of UMAC (RFC 4418, 5.2.2) keyed by the seed, then the finaliser of MurmurHash3. */
+/* Which slot a flow falls into: part of TABLE_VERSION, so the same on every LB node and every
+ * release. dsr_node/table/flowhash.py is the same function in Python; tests/unit/table holds the
+ * two together. */
 #pragma once
 
 #include "structs.h"
 
-static __always_inline __u64 hash_pair(const __u32 *words, __u32 even, __u32 odd, __u64 seed)
-{
-	__u32 a = bpf_ntohl(words[0]) + even + (__u32)seed;
-	__u32 b = bpf_ntohl(words[1]) + odd + (__u32)(seed >> 32);
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
 
-	return (__u64)a * b;
+/* NH of UMAC (RFC 4418, 5.2.2): products of 32 x 32 bits that do not wait for one another. Its keys
+ * contain the service's seed: without it nobody can aim flows at one slot. */
+static __always_inline __u64 hash_product(__u64 word, __u32 key_low, __u32 key_high, __u64 seed)
+{
+	__u32 low = (__u32)word + key_low + (__u32)seed;
+	__u32 high = (__u32)(word >> 32) + key_high + (__u32)(seed >> 32);
+
+	return (__u64)low * high;
 }
 
+/* Words are read as little-endian. The keys are the first 32 fractional bits of the square roots
+ * of the first ten primes; the end is the finaliser of MurmurHash3, for NH alone is linear. */
 static __always_inline __u32 flow_hash(const struct flow *flow, __u64 seed)
 {
-	const __u32 *words = (const __u32 *)flow;
-	__u64 hash = hash_pair(words, 0x6a09e667, 0xbb67ae85, seed) +
-		     hash_pair(words + 2, 0x3c6ef372, 0xa54ff53a, seed) +
-		     hash_pair(words + 4, 0x510e527f, 0x9b05688c, seed) +
-		     hash_pair(words + 6, 0x1f83d9ab, 0x5be0cd19, seed) +
-		     hash_pair(words + 8, 0xcbbb9d5d, 0x629a292a, seed);
+	__u64 ports = flow->source_port | (__u64)flow->destination_port << 16 |
+		      (__u64)flow->protocol << 32;
+	__u64 hash = hash_product(flow->source.high, 0x6a09e667, 0xbb67ae85, seed) +
+		     hash_product(flow->source.low, 0x3c6ef372, 0xa54ff53a, seed) +
+		     hash_product(flow->destination.high, 0x510e527f, 0x9b05688c, seed) +
+		     hash_product(flow->destination.low, 0x1f83d9ab, 0x5be0cd19, seed) +
+		     hash_product(ports, 0xcbbb9d5d, 0x629a292a, seed);
 
-	hash ^= hash >> 33;
-	hash *= 0xff51afd7ed558ccdULL;
-	hash ^= hash >> 33;
-	hash *= 0xc4ceb9fe1a85ec53ULL;
+	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccdULL;
+	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53ULL;
 	return hash >> 32;
 }
 
