@@ -1,0 +1,64 @@
+"""Tables in plain Python, slow and obvious: what dsr_node.table must compute.
+
+Weighted Maglev after Eisenbud et al., NSDI 2016, 3.4, with exact fractions for the turns; choices
+of a failed backend's slots after DESIGN.md rule 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from fractions import Fraction
+from hashlib import blake2b
+from heapq import heapify, heapreplace
+
+Table = list[bytes | None]
+"""For each slot the key of a backend; None: nobody has a weight."""
+
+
+def walk(key: bytes, seed: int, size: int) -> Iterator[int]:
+    """A permutation of the slots, over and over: it starts and steps by the hash of the key."""
+    digest = blake2b(key, digest_size=16, key=seed.to_bytes(8, "little")).digest()
+    offset = int.from_bytes(digest[:8], "little") % size
+    skip = int.from_bytes(digest[8:], "little") % (size - 1) + 1
+    position = offset
+    while True:
+        yield position
+        position = (position + skip) % size
+
+
+def fill(weights: Mapping[bytes, int], seed: int, size: int) -> Table:
+    """Turns at 0, 1/weight, 2/weight, ..., ties by key; a turn takes the next free slot."""
+    table: Table = [None] * size
+    walks = {key: walk(key, seed, size) for key in weights}
+    due = [(Fraction(0), key, 0) for key, weight in weights.items() if weight]
+    heapify(due)
+    for _ in range(size if due else 0):
+        _, key, turn = due[0]
+        table[next(slot for slot in walks[key] if table[slot] is None)] = key
+        heapreplace(due, (Fraction(turn + 1, weights[key]), key, turn + 1))
+    return table
+
+
+def wanted(weights: Mapping[bytes, int], failed: Set[bytes], seed: int, size: int) -> Table:
+    """Each slot takes the first of its choices that has not failed."""
+    base = fill(weights, seed, size)
+    without = {
+        key: fill({k: w for k, w in weights.items() if k != key}, seed, size) for key in failed
+    }
+    return [_first_alive(slot, base, without, failed, seed) for slot in range(size)]
+
+
+def _first_alive(
+    slot: int, base: Table, without: Mapping[bytes, Table], failed: Set[bytes], seed: int
+) -> bytes | None:
+    first = base[slot]
+    if first not in failed:
+        return first
+    assert first is not None
+    second = without[first][slot]
+    if second is not None and second not in failed:
+        return second
+    if all(owner in failed for owner in base):
+        return None
+    others = walk(b"slot" + slot.to_bytes(4, "little"), seed, len(base))
+    return next(owner for at in others if (owner := base[at]) not in failed)
