@@ -31,18 +31,20 @@ KEPT_FAILURES = 50
 
 @dataclass
 class Tally:
-    """What has happened. A failure bears the time of its asking, in seconds since the epoch."""
+    """What has happened. Times are seconds since the epoch; a failure bears that of its asking."""
 
     asked: int = 0
     answered: int = 0
     failed: int = 0
     by_backend: Counter[str] = field(default_factory=Counter)
     by_address: Counter[str] = field(default_factory=Counter)
+    first_answer: float | None = None
     milliseconds: list[float] = field(default_factory=list)
     failures: list[tuple[float, str]] = field(default_factory=list)
 
     def success(self, address: str, backend: str, started: float) -> None:
         """One answer."""
+        self.first_answer = self.first_answer or time.time()
         self.answered += 1
         self.by_backend[backend] += 1
         self.by_address[address] += 1

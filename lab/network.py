@@ -105,8 +105,13 @@ def unplug(hub: Namespaces, member: Member) -> None:
 
 def remove_host_link(lab: str) -> None:
     """Cut the cable to the host; fine if it is gone."""
-    if _has_link(None, host_link_name(lab)):
+    if has_host_link(lab):
         ip_batch(None, f"link del {host_link_name(lab)}")
+
+
+def has_host_link(lab: str) -> bool:
+    """Whether the cable to the host is there."""
+    return _has_link(None, host_link_name(lab))
 
 
 def ip_batch(where: Namespaces | None, *commands: str) -> None:

@@ -20,7 +20,8 @@ END_TIMEOUT = 30.0
 class Outcome:
     """A finished load. Counts by the backend that answered, and by the address asked.
 
-    `failures`: the first of them, as (seconds since the epoch, what happened).
+    Times are seconds since the epoch. `failures`: the first of them, as (time of asking, what
+    happened).
     """
 
     asked: int
@@ -28,6 +29,7 @@ class Outcome:
     failed: int
     by_backend: Mapping[str, int]
     by_address: Mapping[str, int]
+    first_answer: float | None
     milliseconds: Sequence[float]
     failures: Sequence[tuple[float, str]]
 
