@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from dsr_node.state.types import Announcement
 from dsr_node.subsystems.base import Change, difference
@@ -33,6 +34,14 @@ _GROUPS_PER_TICK = 10
 _GROUPS_PER_SOCKET = 100
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A VIP being asked for: who has answered, and how many questions have gone out."""
+
+    answer: str = ""
+    questions: int = 0
+
+
 class Asker:
     """Asks for VIPs; `answers` says who answered: a MAC, or "" after nobody did.
 
@@ -43,8 +52,8 @@ class Asker:
     def __init__(self, ask: Callable[[Announcement], None], changed: Callable[[], None]) -> None:
         self._ask = ask
         self._changed = changed
-        self._asked: dict[Announcement, str] = {}
-        self._schedule: Schedule[tuple[Announcement, int]] = Schedule()
+        self._asked: dict[Announcement, _Asked] = {}
+        self._schedule: Schedule[tuple[Announcement, _Asked]] = Schedule()
         self.answers: Mapping[str, str] = {}
 
     @property
@@ -56,8 +65,8 @@ class Asker:
         """Asks for what is new; forgets the answers for what is gone."""
         change = difference(wanted, frozenset(self._asked), frozenset(self._asked))
         for announcement in sorted(change.add, key=lambda a: a.vip):
-            self._asked[announcement] = ""
-            self._schedule.at(now, (announcement, 0))
+            self._asked[announcement] = asked = _Asked()
+            self._schedule.at(now, (announcement, asked))
         for announcement in change.remove:
             del self._asked[announcement]
         if change.remove:
@@ -67,17 +76,18 @@ class Asker:
     def tick(self, now: float) -> None:
         """Sends the questions whose turn it is, and closes those that have had time enough."""
         closed: dict[str, str] = {}
-        for announcement, count in self._schedule.due(now, _PER_TICK):
-            if announcement not in self._asked:
+        for announcement, asked in self._schedule.due(now, _PER_TICK):
+            if self._asked.get(announcement) is not asked:
                 continue
-            if count < QUESTIONS:
+            if asked.questions < QUESTIONS:
                 self._ask(announcement)
-                self._schedule.at(now + SPACING, (announcement, count + 1))
+                asked.questions += 1
+                self._schedule.at(now + SPACING, (announcement, asked))
                 continue
-            closed[announcement.vip] = answer = self._asked[announcement]
-            self._asked[announcement] = ""
-            if answer:
-                self._schedule.at(now + ASK_AGAIN, (announcement, 0))
+            closed[announcement.vip] = asked.answer
+            if asked.answer:
+                asked.answer, asked.questions = "", 0
+                self._schedule.at(now + ASK_AGAIN, (announcement, asked))
         if any(self.answers.get(vip) != answer for vip, answer in closed.items()):
             self.answers = {**self.answers, **closed}
             self._changed()
@@ -86,7 +96,7 @@ class Asker:
         """Somebody said where an address is."""
         announcement = Announcement(heard.address, ifindex)
         if announcement in self._asked:
-            self._asked[announcement] = mac_text(heard.mac)
+            self._asked[announcement].answer = mac_text(heard.mac)
 
 
 class Announcer:

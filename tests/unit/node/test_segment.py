@@ -1,0 +1,264 @@
+"""Frames against scapy, and resolver, asker and announcer with a clock of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+from dsr_node.state.types import Announcement, Neighbour, Target
+from dsr_node.subsystems import frames
+from dsr_node.subsystems.announcement import ASK_AGAIN, Announcer, Asker
+from dsr_node.subsystems.frames import Heard
+from dsr_node.subsystems.neighbours import Neighbours
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
+from scapy.layers.l2 import ARP, Ether
+
+OURS, THEIRS = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+TARGET = Target("10.0.1.1", 2)
+VIP = Announcement("10.0.9.1", 2)
+
+
+# Frames: scapy reads what we write, and writes what we read.
+
+
+def test_arp_questions() -> None:
+    packet = Ether(frames.question(OURS, "10.0.0.1", "10.0.1.1"))
+    assert (packet.dst, packet.src) == ("ff:ff:ff:ff:ff:ff", frames.mac_text(OURS))
+    assert (packet[ARP].op, packet[ARP].psrc, packet[ARP].pdst) == (1, "10.0.0.1", "10.0.1.1")
+    alone = Ether(frames.question(OURS, "10.0.0.1", "10.0.1.1", THEIRS))
+    assert alone.dst == frames.mac_text(THEIRS)
+    probe = Ether(frames.question(OURS, frames.NOBODY_IPV4, "10.0.1.1"))
+    assert probe[ARP].psrc == frames.NOBODY_IPV4
+
+
+@pytest.mark.parametrize(
+    ("source", "mac", "to", "destination"),
+    [
+        ("fd00::1", None, "33:33:ff:01:00:09", "ff02::1:ff01:9"),
+        ("::", None, "33:33:ff:01:00:09", "ff02::1:ff01:9"),
+        ("fd00::1", THEIRS, frames.mac_text(THEIRS), "fd00::1:9"),
+    ],
+)
+def test_solicitations(source: str, mac: bytes | None, to: str, destination: str) -> None:
+    target = "fd00::1:9" if mac else "fd00::101:9"
+    destination = destination if mac is None else target
+    packet = Ether(frames.question(OURS, source, target, mac))
+    assert (packet.dst, packet[IPv6].dst, packet[IPv6].src) == (to, destination, source)
+    assert packet[IPv6].hlim == 255
+    assert packet[ICMPv6ND_NS].tgt == target
+    assert (frames.mac_text(OURS) in packet.show(dump=True)) is True
+    assert packet.haslayer("ICMPv6NDOptSrcLLAddr") == (source != "::")
+    assert _checksum_holds(packet)
+
+
+def _checksum_holds(packet: Ether) -> bool:
+    given = packet[IPv6].payload.cksum
+    del packet[IPv6].payload.cksum
+    return bool(Ether(bytes(packet))[IPv6].payload.cksum == given)
+
+
+def test_announcements() -> None:
+    for frame, operation in zip(frames.announcements(OURS, "10.0.9.1"), (1, 2), strict=True):
+        packet = Ether(frame)
+        assert (packet[ARP].op, packet[ARP].psrc, packet[ARP].pdst) == (
+            operation,
+            *["10.0.9.1"] * 2,
+        )
+        assert packet[ARP].hwsrc == frames.mac_text(OURS)
+    (frame,) = frames.announcements(OURS, "fd00::9:1")
+    packet = Ether(frame)
+    advertisement = packet[ICMPv6ND_NA]
+    assert (advertisement.tgt, advertisement.O, advertisement.S) == ("fd00::9:1", 1, 0)
+    assert packet["ICMPv6NDOptDstLLAddr"].lladdr == frames.mac_text(OURS)
+    assert (packet.dst, packet[IPv6].dst) == ("33:33:00:00:00:01", "ff02::1")
+    assert _checksum_holds(packet)
+
+
+def test_what_is_heard() -> None:
+    mac = frames.mac_text(THEIRS)
+    reply = Ether(src=mac) / ARP(op=2, hwsrc=mac, psrc="10.0.1.1", hwdst="02:00:00:00:00:01")
+    assert frames.read(bytes(reply)) == Heard("10.0.1.1", THEIRS)
+    told = Ether(src=mac) / IPv6(src="fe80::1", dst="ff02::1") / ICMPv6ND_NA(tgt="fd00::1:1")
+    assert frames.read(bytes(told)) == Heard("fd00::1:1", THEIRS)
+    assert frames.read(bytes(Ether() / ARP(op=1, psrc=frames.NOBODY_IPV4, pdst="10.0.1.1"))) is None
+    assert frames.read(b"") is None
+    assert frames.read(bytes(Ether() / IPv6() / ICMPv6ND_NS(tgt="fd00::1"))) is None
+
+
+# The resolver.
+
+
+class Clock:
+    """Ticks every 25 ms, as the daemon does, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[tuple[float, bytes | None]] = []
+        self.changes = 0
+        self.neighbours = Neighbours(
+            lambda _, mac: self.asked.append((self.now, mac)), self._changed
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def run(self, seconds: float, answer: bytes | None = None) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            before = len(self.asked)
+            self.neighbours.tick(self.now)
+            if answer and len(self.asked) > before:
+                self.neighbours.heard(2, Heard("10.0.1.1", answer))
+            self.now += 0.025
+
+
+@pytest.fixture
+def clock() -> Clock:
+    clock = Clock()
+    clock.neighbours.add([TARGET], 0.0)
+    return clock
+
+
+def test_an_answer_resolves_and_is_told_once(clock: Clock) -> None:
+    assert not clock.neighbours.settled
+    clock.run(5, answer=THEIRS)
+    assert clock.neighbours.known == {TARGET: Neighbour("02:00:00:00:00:02", alive=True)}
+    assert clock.changes == 1
+    assert clock.asked[0] == (0.0, None)
+    assert {mac for _, mac in clock.asked[1:]} == {THEIRS}, "a known MAC is asked alone"
+
+
+def test_silence_is_noticed_within_three_seconds(clock: Clock) -> None:
+    clock.run(5, answer=THEIRS)
+    died = clock.now
+    while clock.neighbours.known[TARGET].alive:
+        clock.run(0.025)
+    assert 1.5 < clock.now - died < 3.0
+    assert clock.neighbours.known[TARGET].mac == "02:00:00:00:00:02", "the last MAC is kept"
+
+
+def test_one_lost_answer_is_not_death(clock: Clock) -> None:
+    clock.run(3, answer=THEIRS)
+    clock.run(1.3)
+    clock.run(3, answer=THEIRS)
+    assert clock.changes == 1
+
+
+def test_one_that_never_answers_is_known_within_a_second(clock: Clock) -> None:
+    clock.run(1.0)
+    assert clock.neighbours.known == {TARGET: Neighbour("", alive=False)}
+    assert clock.neighbours.settled
+
+
+def test_one_that_comes_back_is_alive_again(clock: Clock) -> None:
+    clock.run(5)
+    clock.run(1.1, answer=THEIRS)
+    assert clock.neighbours.known[TARGET].alive
+
+
+def test_an_address_that_moved_to_another_mac(clock: Clock) -> None:
+    clock.run(2, answer=THEIRS)
+    clock.neighbours.heard(2, Heard("10.0.1.1", OURS))
+    assert clock.neighbours.known[TARGET].mac == frames.mac_text(OURS)
+
+
+def test_what_is_not_watched_is_not_learnt(clock: Clock) -> None:
+    clock.neighbours.heard(2, Heard("10.0.1.77", THEIRS))
+    clock.neighbours.heard(9, Heard("10.0.1.1", THEIRS))
+    assert clock.neighbours.known == {}
+
+
+def test_a_target_taken_away_is_asked_no_more(clock: Clock) -> None:
+    clock.run(1, answer=THEIRS)
+    clock.neighbours.remove([TARGET])
+    count = len(clock.asked)
+    clock.run(3)
+    assert len(clock.asked) == count
+    assert clock.neighbours.known == {}
+
+
+# The asker and the announcer.
+
+
+def _asker() -> tuple[Asker, list[str], list[None]]:
+    asked: list[str] = []
+    changes: list[None] = []
+    return Asker(lambda a: asked.append(a.vip), lambda: changes.append(None)), asked, changes
+
+
+def _ask(asker: Asker, begin: float, seconds: float) -> None:
+    for step in range(int(seconds / 0.025) + 1):
+        asker.tick(begin + step * 0.025)
+
+
+def test_three_questions_then_nobody_has_it() -> None:
+    asker, asked, changes = _asker()
+    asker.keep(frozenset({VIP}), 0.0)
+    _ask(asker, 0.0, 0.15)
+    assert not asker.settled
+    _ask(asker, 0.175, 0.1)
+    assert asked == [VIP.vip] * 3
+    assert asker.answers == {VIP.vip: ""}
+    assert asker.settled
+    assert len(changes) == 1
+    _ask(asker, 1.0, 2 * ASK_AGAIN)
+    assert len(asked) == 3, "what nobody has is not asked for again"
+
+
+def test_an_answer_is_kept_and_asked_for_again() -> None:
+    asker, _, changes = _asker()
+    asker.keep(frozenset({VIP}), 0.0)
+    asker.tick(0.0)
+    asker.heard(2, Heard(VIP.vip, THEIRS))
+    _ask(asker, 0.025, 0.3)
+    assert asker.answers == {VIP.vip: frames.mac_text(THEIRS)}
+    _ask(asker, 1.0, ASK_AGAIN + 1.0)
+    assert asker.answers == {VIP.vip: ""}, "nobody has answered the second time"
+    assert len(changes) == 2
+
+
+def test_a_vip_that_leaves_is_asked_for_anew_when_it_is_back() -> None:
+    asker, asked, _ = _asker()
+    asker.keep(frozenset({VIP}), 0.0)
+    _ask(asker, 0.0, 0.5)
+    asker.keep(frozenset(), 1.0)
+    assert asker.answers == {}
+    asker.keep(frozenset({VIP}), 2.0)
+    assert not asker.settled
+    _ask(asker, 2.0, 0.5)
+    assert len(asked) == 6
+    assert asker.answers == {VIP.vip: ""}
+
+
+def test_a_vip_that_comes_back_while_it_is_asked_for_gets_the_whole_time() -> None:
+    asker, _, _ = _asker()
+    asker.keep(frozenset({VIP}), 0.0)
+    _ask(asker, 0.0, 0.1)
+    asker.keep(frozenset(), 0.1)
+    asker.keep(frozenset({VIP}), 0.11)
+    _ask(asker, 0.125, 0.1)
+    assert asker.answers == {}
+
+
+def test_a_take_over_is_told_twice_and_a_yield_not_at_all() -> None:
+    told: list[str] = []
+    announcer = Announcer(lambda a: told.append(a.vip))
+    announcer.apply(announcer.diff(frozenset({VIP}), announcer.read()), 0.0)
+    announcer.tick(0.0)
+    assert told == [VIP.vip]
+    announcer.tick(1.0)
+    announcer.tick(9.0)
+    assert told == [VIP.vip] * 2
+    announcer.apply(announcer.diff(frozenset(), announcer.read()), 10.0)
+    announcer.tick(20.0)
+    assert told == [VIP.vip] * 2
+
+
+def test_many_are_told_at_a_limited_rate() -> None:
+    told: list[str] = []
+    announcer = Announcer(lambda a: told.append(a.vip))
+    many = frozenset(Announcement(f"10.1.{i >> 8}.{i & 255}", 2) for i in range(5000))
+    announcer.apply(announcer.diff(many, announcer.read()), 0.0)
+    announcer.tick(0.0)
+    assert len(told) <= 250
+    for step in range(1, 36):
+        announcer.tick(step * 0.025)
+    assert len(told) == 5000, "all of them within 0.9 s"
