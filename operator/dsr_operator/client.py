@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -43,15 +45,27 @@ def login() -> kopf.ConnectionInfo:
     Raises kopf.LoginError if there is neither. Tokens are read anew each time, for they rotate.
     """
     settings = kopf.OperatorSettings()
-    info = kopf.login_with_kubeconfig(settings=settings) or kopf.login_with_service_account(
-        settings=settings
-    )
+    info = kopf.login_with_kubeconfig(settings=settings) or _login_in_pod(settings)
     if info is None:
         raise kopf.LoginError(
             "no credentials: set KUBECONFIG (or --kubeconfig), or run in a pod with a service"
             " account token"
         )
     return info
+
+
+def _login_in_pod(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
+    """The service account, at the address the kubelet gives to each pod, as client-go does it.
+
+    kopf takes the name kubernetes.default.svc, which resolves only where the cluster's DNS does.
+    """
+    info = kopf.login_with_service_account(settings=settings)
+    host = os.environ.get("KUBERNETES_SERVICE_HOST")
+    if info is None or host is None:
+        return info
+    authority = f"[{host}]" if ":" in host else host
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    return replace(info, server=f"https://{authority}:{port}")
 
 
 class Client:
