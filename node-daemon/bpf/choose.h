@@ -77,17 +77,21 @@ static __always_inline __u32 settled_or_current(const struct choice *choice)
 	return lives(settled) ? settled : current_handle(choice->word);
 }
 
+/* More than one UDP idle time-out since the slot moved, which user space may date a second ahead. */
+static __always_inline int moved_long_ago(const struct choice *choice, __u32 now_s)
+{
+	__u32 *moved = word_at(&moved_at, choice->pool, choice->slot);
+
+	return !moved || (__s32)(now_s - *moved) > (__s32)choice->pool->udp_idle_s;
+}
+
 /* Where a flow goes that is not remembered. */
 static __always_inline __u32 unremembered(const struct choice *choice, __u32 now_s)
 {
 	if (opens(choice))
 		return current_handle(choice->word);
-	if (choice->flow->protocol == IPPROTO_UDP) {
-		__u32 *moved = word_at(&moved_at, choice->pool, choice->slot);
-
-		if (!moved || now_s - *moved >= choice->pool->udp_idle_s)
-			return current_handle(choice->word);
-	}
+	if (choice->flow->protocol == IPPROTO_UDP && moved_long_ago(choice, now_s))
+		return current_handle(choice->word);
 	return settled_or_current(choice);
 }
 

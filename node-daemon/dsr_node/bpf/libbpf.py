@@ -108,7 +108,19 @@ class MapInfo(Structure):
 class ProgInfo(Structure):
     """The head of struct bpf_prog_info (linux/bpf.h)."""
 
-    _fields_ = [("type", c_uint32), ("id", c_uint32), ("tag", c_uint8 * 8)]
+    _fields_ = [
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("tag", c_uint8 * 8),
+        ("jited_prog_len", c_uint32),
+        ("xlated_prog_len", c_uint32),
+        ("jited_prog_insns", c_uint64),
+        ("xlated_prog_insns", c_uint64),
+        ("load_time", c_uint64),
+        ("created_by_uid", c_uint32),
+        ("nr_map_ids", c_uint32),
+        ("map_ids", c_uint64),
+    ]
 
 
 class LinkInfo(Structure):
@@ -173,6 +185,7 @@ map_set_max_entries = declare("bpf_map__set_max_entries", pointer_t, c_uint32)
 map_reuse_fd = declare("bpf_map__reuse_fd", pointer_t, fd_t)
 program_fd = declare("bpf_program__fd", pointer_t)
 
+prog_by_id = declare("bpf_prog_get_fd_by_id", c_uint32)
 obj_pin = declare("bpf_obj_pin", fd_t, c_char_p)
 obj_get = declare("bpf_obj_get", c_char_p)
 obj_info = declare("bpf_obj_get_info_by_fd", fd_t, pointer_t, POINTER(c_uint32))

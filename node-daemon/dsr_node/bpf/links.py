@@ -47,6 +47,12 @@ class XdpLink:
         self.program_id: int = info.prog_id
         self.ifindex: int = info.ifindex
 
+    def __enter__(self) -> XdpLink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @classmethod
     def open(cls, path: Path) -> XdpLink:
         """A pinned link. Raises BpfError."""

@@ -106,20 +106,20 @@ class Map:
         return True
 
     def read_all(self, key: npt.DTypeLike, value: npt.DTypeLike) -> tuple[Array, Array]:
-        """All elements, as arrays of these item types. Of a map that changes meanwhile an element
-        may be missing or twice."""
+        """All elements, as arrays of these item types; a per-CPU value is an item for each CPU, one
+        behind the other. Of a map that changes meanwhile an element may be missing or twice."""
         size = min(_BATCH, self.shape.max_entries)
         keys: list[Array] = []
         values: list[Array] = []
         token = ctypes.create_string_buffer(max(8, self.shape.key_size))
-        first = True
+        position = None
         while True:
-            some_keys, some_values = np.empty(size, key), np.empty(size, value)
-            self._expect(some_keys, some_values)
+            some_keys = np.empty(size, f"V{self.shape.key_size}")
+            some_values = np.empty(size, f"V{self._value_bytes()}")
             count = ctypes.c_uint32(size)
             result = libbpf.map_lookup_batch(
                 self.fd,
-                None if first else token,
+                position,
                 token,
                 _address(some_keys),
                 _address(some_values),
@@ -134,8 +134,8 @@ class Map:
             keys.append(some_keys[: count.value])
             values.append(some_values[: count.value])
             if result:
-                return np.concatenate(keys), np.concatenate(values)
-            first = False
+                return np.concatenate(keys).view(key), np.concatenate(values).view(value)
+            position = token
 
     def update_many(self, keys: Array, values: Array) -> None:
         """Sets elements in order. BpfError E2BIG: the map is full, those before are in."""
@@ -173,9 +173,7 @@ class Map:
 
     def read_percpu(self, value: npt.DTypeLike) -> Array:
         """All elements of a per-CPU array, [index, cpu]; items are a multiple of 8 bytes."""
-        item = np.dtype(value)
-        _, values = self.read_all("u4", np.dtype((item, (cpus(),))))
-        return values.reshape(-1, cpus())
+        return self.read_all("u4", value)[1].reshape(-1, cpus())
 
     def mapped(self, value: npt.DTypeLike, *, writable: bool = False) -> Array:
         """An array map (flag MMAPABLE) as memory. Aligned items of up to 8 bytes are read and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from dsr_node.bpf.maps import Map, Shape
 from dsr_node.bpf.programs import Program
 
 
-class IncompatibleMapError(Exception):
+class IncompatibleMapError(BpfError):
     """A pinned map was made by another version, or with other limits."""
 
 
@@ -66,8 +67,9 @@ class Object:
 
     def program(self, name: str) -> Program:
         """A program of the object; valid until `close`."""
-        handle = libbpf.object_find_program(self._object, name.encode())
-        return Program(check(libbpf.program_fd(check_pointer(handle, f"program {name}")), name))
+        what = f"program {name}"
+        handle = check_pointer(libbpf.object_find_program(self._object, name.encode()), what)
+        return Program(check(libbpf.program_fd(handle), what))
 
     def _map_handles(self) -> dict[str, int]:
         handles: dict[str, int] = {}
@@ -90,10 +92,11 @@ class Object:
                 wanted = _wanted_shape(handle)
                 if pinned.shape != wanted:
                     raise IncompatibleMapError(
+                        errno.EEXIST,
                         f"the pinned map {path} does not fit this version and its limits: it is "
                         f"{pinned.shape}, needed is {wanted}. Give the limits it was made with, or "
                         "run `dsr-node --cleanup` on this node, which forgets the flows, and start "
-                        "again"
+                        "again",
                     )
                 check(libbpf.map_reuse_fd(handle, pinned.fd), f"use pinned map {path}")
             finally:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dsr_node.bpf import libbpf
@@ -22,14 +25,34 @@ class Run:
 
 
 class Program:
-    """A program's descriptor; whoever gave it keeps it open."""
+    """A program's descriptor; whoever gave it keeps it open.
+
+    `tag` is a hash of the instructions: the same for the same code, whatever its maps.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         info = libbpf.info_of(fd, libbpf.ProgInfo())
         self.id: int = info.id
         self.tag = bytes(info.tag)
-        """Hash of the instructions: the same for the same code, whatever its maps."""
+
+    @classmethod
+    @contextmanager
+    def by_id(cls, program_id: int) -> Iterator[Program]:
+        """A program that somebody has loaded. Raises BpfError where it is gone."""
+        fd = check(libbpf.prog_by_id(program_id), f"open program {program_id}")
+        try:
+            yield cls(fd)
+        finally:
+            os.close(fd)
+
+    def map_ids(self) -> frozenset[int]:
+        """The ids of the maps it uses."""
+        count = libbpf.info_of(self.fd, libbpf.ProgInfo()).nr_map_ids
+        ids = (ctypes.c_uint32 * count)()
+        info = libbpf.ProgInfo(nr_map_ids=count, map_ids=ctypes.addressof(ids))
+        libbpf.info_of(self.fd, info)
+        return frozenset(ids)
 
     def run(self, frame: bytes, *, ingress_ifindex: int | None = None, repeat: int = 1) -> Run:
         """Runs an XDP program on a frame of at least 14 bytes (BPF_PROG_TEST_RUN).

@@ -1,0 +1,71 @@
+"""Free indices and room for tables, worked out anew from what is in use. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsr_node.subsystems.xdp.layout import CHUNK_SLOTS, MAX_CHUNKS
+
+
+class NoRoomError(Exception):
+    """A map is full; the text says which and what to do."""
+
+
+class Indices:
+    """Free indices of a map. Where they have a generation, the least used come first, so that an
+    index, once free, comes back last."""
+
+    def __init__(
+        self, name: str, used: NDArray[np.bool_], generations: NDArray[np.uint32] | None = None
+    ) -> None:
+        self._name = name
+        self._size = len(used)
+        self._free = self._in_order(used, generations)
+
+    def take(self) -> int:
+        """The next one. Raises NoRoomError."""
+        for index in self._free:
+            return index
+        raise NoRoomError(
+            f"all {self._size} {self._name} are in use; raise the limit (needs `dsr-node "
+            "--cleanup` once) or spread the services over more LB nodes"
+        )
+
+    @staticmethod
+    def _in_order(used: NDArray[np.bool_], generations: NDArray[np.uint32] | None) -> Iterator[int]:
+        free = np.flatnonzero(~used)
+        if generations is not None:
+            free = free[np.argsort(generations[free], kind="stable")]
+        yield from map(int, free)
+
+
+class Space:
+    """Room for tables in the chunks of `slots`."""
+
+    def __init__(self, tables: Iterable[tuple[int, int, int]]) -> None:
+        """`tables`: (chunk, offset, size) of those in use."""
+        self._gaps: dict[int, list[tuple[int, int]]] = {}
+        ends: dict[int, int] = {}
+        for chunk, offset, size in sorted(tables):
+            end = ends.get(chunk, 0)
+            if offset > end:
+                self._gaps.setdefault(chunk, []).append((end, offset))
+            ends[chunk] = max(end, offset + size)
+        for chunk in range(MAX_CHUNKS):
+            if ends.get(chunk, 0) < CHUNK_SLOTS:
+                self._gaps.setdefault(chunk, []).append((ends.get(chunk, 0), CHUNK_SLOTS))
+
+    def take(self, size: int) -> tuple[int, int]:
+        """Chunk and offset of a table, the first that fits. Raises NoRoomError."""
+        for chunk in sorted(self._gaps):
+            for i, (begin, end) in enumerate(self._gaps[chunk]):
+                if end - begin >= size:
+                    self._gaps[chunk][i] = (begin + size, end)
+                    return chunk, begin
+        raise NoRoomError(
+            f"no room for a table of {size} slots in {MAX_CHUNKS * CHUNK_SLOTS} slots; choose "
+            "smaller tables or spread the services over more LB nodes"
+        )

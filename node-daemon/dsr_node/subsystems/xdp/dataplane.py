@@ -1,0 +1,114 @@
+"""The pinned maps of the director and its program, opened, and what they hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dsr_node.bpf.maps import ARRAY, MMAPABLE, Map, Shape
+from dsr_node.bpf.objects import Object
+from dsr_node.subsystems.xdp import layout
+from dsr_node.subsystems.xdp.limits import Limits
+from dsr_node.subsystems.xdp.links import read_links
+from dsr_node.subsystems.xdp.observed import Chunk, Observed
+
+OBJECT = Path(__file__).parents[2] / "built" / "dsr_xdp.bpf.o"
+PROGRAM = "dsr_xdp"
+
+_WORDS = Shape(ARRAY, 4, 8, layout.CHUNK_SLOTS, MMAPABLE)
+_TIMES = Shape(ARRAY, 4, 4, layout.CHUNK_SLOTS, MMAPABLE)
+
+
+class Dataplane:
+    """Maps by name, arrays as memory. Made once a process: pinned maps are taken over."""
+
+    def __init__(self, pins: Path, limits: Limits) -> None:
+        """Raises IncompatibleMapError, BpfError; OSError where `pins` cannot be made."""
+        pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.pins = pins
+        self.limits = limits
+        self._object = Object(OBJECT, limits.sizes(), pins)
+        self.maps = self._object.maps
+        self.program = self._object.program(PROGRAM)
+        self.frontend_info = self.maps["frontend_info"].mapped(layout.FRONTEND_INFO, writable=True)
+        self.pools = self.maps["pools"].mapped(layout.POOL, writable=True)
+        self.backends = self.maps["backends"].mapped(layout.BACKEND, writable=True)
+        self.pool_owners = self.maps["pool_owners"].mapped(layout.OWNER, writable=True)
+        self.backend_owners = self.maps["backend_owners"].mapped(layout.OWNER, writable=True)
+        self.chunks: list[Chunk] = []
+        while (pins / _times_pin(len(self.chunks))).exists():
+            self.add_chunk()
+
+    def close(self) -> None:
+        """Lets go of maps and program; what is pinned stays."""
+        self._object.close()
+
+    def add_chunk(self) -> None:
+        """Room for CHUNK_SLOTS more slots. Waits for RCU, 10 ms each."""
+        number = len(self.chunks)
+        words = self._inner("slots", f"slots_{number}", number, _WORDS)
+        times = self._inner("moved_at", _times_pin(number), number, _TIMES)
+        self.chunks.append(
+            Chunk(words.mapped("u8", writable=True), times.mapped("u4", writable=True))
+        )
+        words.close()
+        times.close()
+
+    def observe(self) -> Observed:
+        """What is there now."""
+        keys, indices = self.maps["frontends"].read_all(layout.FRONTEND_KEY, "u4")
+        announced, until = self.maps["announced"].read_all(layout.ADDRESS, "u8")
+        interfaces, macs = self.maps["interfaces"].read_all("u4", layout.INTERFACE)
+        return Observed(
+            now_s=int(time.monotonic()),
+            limits=self.limits,
+            frontend_info=self.frontend_info,
+            pools=self.pools,
+            backends=self.backends,
+            frontends=dict(
+                zip(layout.unpack_frontends(keys.tobytes()), indices.tolist(), strict=True)
+            ),
+            pool_index={identity: index for index, identity, _ in self._owned(self.pool_owners)},
+            backend_ids=self._backend_ids(),
+            chunks=self.chunks,
+            vips=frozenset(self.maps["vips"].read_all(layout.ADDRESS, "u4")[0].tolist()),
+            peers=frozenset(
+                layout.unpack_peers(self.maps["peers"].read_all(layout.PEER, "u1")[0].tobytes())
+            ),
+            announced=dict(zip(announced.tolist(), until.tolist(), strict=True)),
+            interfaces=dict(zip(interfaces.tolist(), macs["mac"].tolist(), strict=True)),
+            links=read_links(self.pins, self.program),
+        )
+
+    def _backend_ids(self) -> dict[int, dict[bytes, int]]:
+        ids: dict[int, dict[bytes, int]] = {}
+        for id_, identity, pool in self._owned(self.backend_owners):
+            ids.setdefault(pool, {})[identity] = id_
+        return ids
+
+    @staticmethod
+    def _owned(owners: np.ndarray) -> Iterable[tuple[int, bytes, int]]:
+        """Index, identity and pool of what is in use."""
+        halves = owners.view("u8").reshape(len(owners), -1)
+        used = np.flatnonzero(halves[:, 0] | halves[:, 1])
+        rows = owners[used]
+        return zip(used.tolist(), rows["identity"].tolist(), rows["pool"].tolist(), strict=True)
+
+    def _inner(self, outer: str, name: str, number: int, shape: Shape) -> Map:
+        path = self.pins / name
+        if path.exists():
+            inner = Map.open(path)
+        else:
+            inner = Map.create(name, shape)
+            inner.pin(path)
+        key = number.to_bytes(4, "little")
+        if self.maps[outer].lookup(key) != inner.id.to_bytes(4, "little"):
+            self.maps[outer].update(key, inner.fd.to_bytes(4, "little"))
+        return inner
+
+
+def _times_pin(number: int) -> str:
+    return f"moved_at_{number}"

@@ -1,0 +1,85 @@
+"""The program on interfaces: our pinned links, `link_<interface>`, and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dsr_node.bpf.libbpf import BpfError
+from dsr_node.bpf.links import Mode, XdpBusyError, XdpLink, attach, query
+from dsr_node.bpf.programs import Program
+from dsr_node.subsystems.xdp.observed import Link
+from dsr_node.subsystems.xdp.state import Attachment, Problem
+
+_PREFIX = "link_"
+
+
+def read_links(pins: Path, program: Program) -> dict[str, Link]:
+    """By interface name."""
+    links = {}
+    for name in _names(pins):
+        with XdpLink.open(_path(pins, name)) as link:
+            links[name] = Link(link.ifindex, _is_current(link, program))
+    return links
+
+
+def attach_link(pins: Path, program: Program, to: Attachment) -> Problem | None:
+    """Attaches the program and pins the link, in place of one whose interface is gone."""
+    path = _path(pins, to.name)
+    try:
+        if path.exists():
+            detach_link(pins, to.name)
+        link, _ = attach(program.fd, to.ifindex)
+    except XdpBusyError as error:
+        return Problem("XdpBusy", str(error), interface=to.name)
+    except BpfError as error:
+        return Problem("XdpUnavailable", f"XDP does not run on {to.name}: {error}", "", to.name)
+    with link:
+        link.pin(path)
+    return None
+
+
+def update_link(pins: Path, program: Program, name: str) -> None:
+    """Lets the interface run this program from the next packet on."""
+    with XdpLink.open(_path(pins, name)) as link:
+        link.update(program.fd)
+
+
+def detach_link(pins: Path, name: str) -> None:
+    """Takes the program off the interface, and the pin away."""
+    path = _path(pins, name)
+    with XdpLink.open(path) as link:
+        link.detach()
+    path.unlink()
+
+
+def detach_all(pins: Path) -> None:
+    """Takes the program off every interface."""
+    for name in _names(pins):
+        detach_link(pins, name)
+
+
+def read_modes(pins: Path) -> Mapping[str, Mode]:
+    """How the program runs on each interface it is on."""
+    modes = {}
+    for name in _names(pins):
+        with XdpLink.open(_path(pins, name)) as link:
+            there = query(link.ifindex) if link.ifindex else None
+            if there and there.program_id == link.program_id:
+                modes[name] = there.mode
+    return modes
+
+
+def _path(pins: Path, name: str) -> Path:
+    return pins / f"{_PREFIX}{name}"
+
+
+def _names(pins: Path) -> list[str]:
+    return sorted(path.name.removeprefix(_PREFIX) for path in pins.glob(f"{_PREFIX}*"))
+
+
+def _is_current(link: XdpLink, program: Program) -> bool:
+    if link.program_id == program.id:
+        return True
+    with Program.by_id(link.program_id) as running:
+        return running.tag == program.tag and running.map_ids() == program.map_ids()

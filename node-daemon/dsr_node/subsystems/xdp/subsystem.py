@@ -1,0 +1,87 @@
+"""The XDP director as a subsystem: read() -> diff() -> apply(), and a sweep now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from dsr_node.bpf.links import Mode
+from dsr_node.subsystems.xdp import diff as differ
+from dsr_node.subsystems.xdp.apply import apply, renew
+from dsr_node.subsystems.xdp.changes import Changes
+from dsr_node.subsystems.xdp.dataplane import Dataplane
+from dsr_node.subsystems.xdp.limits import Limits
+from dsr_node.subsystems.xdp.links import detach_all, read_modes
+from dsr_node.subsystems.xdp.observed import Observed, nothing
+from dsr_node.subsystems.xdp.state import DirectorState, Problem
+from dsr_node.subsystems.xdp.stats import Stats, read_stats
+from dsr_node.subsystems.xdp.sweep import Swept, sweep
+from dsr_node.subsystems.xdp.tables import WantedTables
+
+
+class XdpSubsystem:
+    """The maps, program and links in one directory of a bpffs.
+
+    Nothing is made before something is desired: a node that directs nothing needs no bpffs. All
+    methods may raise OSError (BpfError, IncompatibleMapError), whose text says what to do. Not to
+    be used from two threads at once.
+    """
+
+    def __init__(self, bpffs: Path, limits: Limits | None = None) -> None:
+        self._pins = bpffs
+        self._limits = limits or Limits()
+        self._tables = WantedTables()
+        self._dataplane: Dataplane | None = None
+
+    def read(self) -> Observed:
+        """What the kernel holds of ours."""
+        if self._dataplane is None and self._is_there():
+            self._dataplane = Dataplane(self._pins, self._limits)
+        if self._dataplane is None:
+            return nothing(int(time.monotonic()), self._limits)
+        return self._dataplane.observe()
+
+    def diff(self, desired: DirectorState, observed: Observed) -> Changes:
+        """What is to be done; false where nothing is."""
+        return differ.diff(desired, observed, self._tables)
+
+    def apply(self, changes: Changes) -> tuple[Problem, ...]:
+        """Does it. What could not be done for one plan or one interface comes back."""
+        if not changes:
+            return tuple(changes.problems)
+        if self._dataplane is None:
+            self._dataplane = Dataplane(self._pins, self._limits)
+        return (*changes.problems, *apply(changes, self._dataplane))
+
+    def renew(self, announced: Mapping[bytes, int]) -> None:
+        """Moves the ends of leases (VIP -> ns) without a look at anything else."""
+        if self._dataplane is not None:
+            renew(announced, self._dataplane)
+
+    def sweep(self, now: float) -> Swept:
+        """Forgets flows and settles slots; every 10 s or so. `now`: time.monotonic()."""
+        return Swept() if self._dataplane is None else sweep(self._dataplane, int(now))
+
+    def stats(self, desired: DirectorState) -> Stats:
+        """Counters of what `desired` names."""
+        return Stats() if self._dataplane is None else read_stats(self._dataplane, desired)
+
+    def modes(self) -> Mapping[str, Mode]:
+        """How the program runs on each interface it is on: Native or Generic."""
+        return read_modes(self._pins) if self._is_there() else {}
+
+    def remove_all(self) -> None:
+        """Takes the program off every interface and forgets all maps. Safe to repeat, and also
+        where the maps are of another version."""
+        if self._dataplane is not None:
+            self._dataplane.close()
+            self._dataplane = None
+        if self._is_there():
+            detach_all(self._pins)
+            for pin in self._pins.iterdir():
+                pin.unlink()
+            self._pins.rmdir()
+
+    def _is_there(self) -> bool:
+        return self._pins.is_dir()
