@@ -74,19 +74,16 @@ def _renewal(item: bytes) -> str:
 class Peers:
     """Watches the Leases of all nodes; `watch.run()` must run beside `run()`.
 
-    `stale` is a new value whenever it changes, and `on_change` is called then.
+    `stale`: nodes whose Lease has gone stale, as far as this daemon can judge.
     """
 
-    def __init__(
-        self, client: Client, namespace: str, node: str, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, client: Client, namespace: str, node: str) -> None:
         self.stale: frozenset[str] = frozenset()
         self.watch = Watch(client, leases(namespace), _renewal)
         self._liveness = Liveness(node)
-        self._on_change = on_change
 
-    async def run(self) -> NoReturn:
-        """Endless."""
+    async def run(self, on_change: Callable[[], None]) -> NoReturn:
+        """Endless; calls `on_change` when `stale` has changed."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK)
@@ -100,4 +97,4 @@ class Peers:
             if stale != self.stale:
                 log.info("nodes with a stale Lease: %s", ", ".join(sorted(stale)) or "none")
                 self.stale = stale
-                self._on_change()
+                on_change()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from dsr_node.api.access import Access
+from dsr_node.api.access import from_kubeconfig, in_cluster
 from dsr_node.api.client import Client
 from dsr_node.api.lease import LeaseRenewal
 from dsr_node.api.peers import Peers
 from dsr_node.api.report import NodeReporter, identity
+from dsr_node.api.watch import Health
+from dsr_node.config import Config
+from dsr_node.observe.sight import ApiSight
 from dsr_node.source.api import ApiSource
 from dsr_node.source.disk import PlanFiles
 
@@ -26,34 +28,48 @@ class Connection:
     reporter: NodeReporter
     lease: LeaseRenewal
 
-    async def run(self) -> None:
-        """Endless; ends by being cancelled. No failure of the API server ends it."""
+    def sight(self) -> ApiSight:
+        """For the endpoint."""
+        return ApiSight(
+            watches=self._watches,
+            doubt=lambda: self.source.doubt,
+            lease_renewed_at=lambda: self.lease.renewed_at,
+        )
+
+    async def run(self, on_peers_change: Callable[[], None]) -> None:
+        """Endless; ends by being cancelled. No failure of the API server ends it.
+
+        `on_peers_change` is called when `peers.stale` has changed.
+        """
         async with self.client, asyncio.TaskGroup() as group:
             group.create_task(self.source.watch.run(), name="plans")
             group.create_task(self.source.saver.run(), name="plans on disk")
             group.create_task(self.lease.run(), name="lease")
-            group.create_task(self.peers.watch.run(), name="leases")
-            group.create_task(self.peers.run(), name="peers")
+            group.create_task(self._watch_peers(), name="leases")
+            group.create_task(self.peers.run(on_peers_change), name="peers")
             group.create_task(self.reporter.run(), name="report")
 
+    async def _watch_peers(self) -> None:
+        # Each Lease is renewed each 5 s: if all nodes watched all Leases, the API server would send
+        # out the square of their number. Directors alone need them, and these are few.
+        await self.source.has_peers.wait()
+        await self.peers.watch.run()
 
-def connect(
-    access: Access,
-    *,
-    node: str,
-    namespace: str,
-    plans_on_disk: Path,
-    on_peers_change: Callable[[], None],
-) -> Connection:
-    """Everything for one node. `namespace` is the operator's: the Leases lie there.
+    def _watches(self) -> Mapping[str, Health]:
+        watches = {"dsrplans": self.source.watch.health}
+        if self.source.has_peers.is_set():
+            watches["leases"] = self.peers.watch.health
+        return watches
 
-    Nothing is asked before `run`. `on_peers_change` is called when `peers.stale` has changed.
-    """
+
+def connect(config: Config) -> Connection:
+    """Everything for one node. Nothing is asked before `run`. Raises AccessError."""
+    access = from_kubeconfig(config.kubeconfig) if config.kubeconfig else in_cluster()
     client = Client(access)
     return Connection(
         client,
-        ApiSource(client, PlanFiles(plans_on_disk)),
-        Peers(client, namespace, node, on_peers_change),
-        NodeReporter(client, node, identity()),
-        LeaseRenewal(client, namespace, node),
+        ApiSource(client, PlanFiles(config.plans_on_disk), config.node),
+        Peers(client, config.namespace, config.node),
+        NodeReporter(client, config.node, identity()),
+        LeaseRenewal(client, config.namespace, config.node),
     )

@@ -39,12 +39,19 @@ class Listen:
         host, _, port = text.rpartition(":")
         try:
             address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-            number = range(1 << 16)[int(port)]
-        except (ValueError, IndexError) as error:
+            number = _port(port)
+        except ValueError as error:
             raise ValueError(
                 f"{text!r} is no ADDRESS:PORT, as 127.0.0.1:9787 or [::]:9787 is: {error}"
             ) from error
         return cls(str(address), number)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 16:
+        raise ValueError(f"{number} is no port")
+    return number
 
 
 class Observer:
@@ -103,7 +110,12 @@ class Observer:
                 return
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        # The maps of thousands of services take a moment to read.
+        try:
+            self._collector.stats = await self._sight.stats()
+        except OSError as error:
+            log.warning("the counters of the dataplane cannot be read: %s", error)
+            self._collector.stats = None
+        # The text of thousands of services takes a moment to write.
         body = await asyncio.to_thread(generate_latest, self._registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -13,9 +13,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from dsr_node.api.report import Identity
-from dsr_node.observe.sight import ApiSight, Count, Sight, Traffic
+from dsr_node.observe.sight import ApiSight, Sight
 from dsr_node.state.report import Report
 from dsr_node.subsystems.xdp.state import FrontendKey, PoolKey, address_text
+from dsr_node.subsystems.xdp.stats import Stats, Traffic
+from dsr_node.subsystems.xdp.sweep import Swept
 
 PASS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds."""
@@ -42,7 +44,7 @@ def _by(
 
 
 def _packets_and_bytes(
-    what: str, text: str, labels: tuple[str, ...], counts: Mapping[K, Count]
+    what: str, text: str, labels: tuple[str, ...], counts: Mapping[K, Traffic]
 ) -> Iterator[Metric]:
     for unit in ("packets", "bytes"):
         values = {key: float(getattr(count, unit)) for key, count in counts.items()}
@@ -50,8 +52,8 @@ def _packets_and_bytes(
         yield _by(CounterMetricFamily, name, f"{unit.capitalize()} {text}", labels, values)
 
 
-def traffic_metrics(traffic: Traffic, pools: Mapping[FrontendKey, PoolKey]) -> Iterator[Metric]:
-    """Per frontend, per backend, drops by reason, flows. `pools` names a frontend's plan."""
+def traffic_metrics(stats: Stats, pools: Mapping[FrontendKey, PoolKey]) -> Iterator[Metric]:
+    """Per frontend, per backend, drops by reason. `pools` names a frontend's plan."""
     frontends = {
         (
             pools[key].plan if key in pools else "",
@@ -59,22 +61,29 @@ def traffic_metrics(traffic: Traffic, pools: Mapping[FrontendKey, PoolKey]) -> I
             str(key).rsplit("/", 1)[1],
             str(key.port),
         ): count
-        for key, count in traffic.frontends.items()
+        for key, count in stats.frontends.items()
     }
     labels: tuple[str, ...] = ("plan", "vip", "protocol", "port")
     yield from _packets_and_bytes("frontend", "that came for a frontend.", labels, frontends)
     # Two machines that had one address one after the other are one backend here: a node's UID in
     # a label would end a time series without a reason to be seen.
-    backends: dict[tuple[str, str], Count] = {}
-    for (pool, backend), count in traffic.backends.items():
+    backends: dict[tuple[str, str], Traffic] = {}
+    for (pool, backend), count in stats.backends.items():
         one = (pool.plan, address_text(backend.address))
-        before = backends.get(one, Count())
-        backends[one] = Count(before.packets + count.packets, before.bytes + count.bytes)
+        before = backends.get(one, Traffic())
+        backends[one] = Traffic(before.packets + count.packets, before.bytes + count.bytes)
     labels = ("plan", "backend")
     yield from _packets_and_bytes("backend", "forwarded to a backend.", labels, backends)
-    drops = {(reason,): float(count) for reason, count in traffic.drops.items()}
+    drops = {(reason,): float(count) for reason, count in stats.drops.items()}
     yield _by(CounterMetricFamily, "drops", "Packets dropped, by reason.", ("reason",), drops)
-    yield _gauge("flows", "Flows remembered, of slots that have moved.", traffic.flows)
+    text = "Packets of new flows for which the memory of flows had no room."
+    yield _by(CounterMetricFamily, "unremembered_packets", text, (), {(): stats.unremembered})
+
+
+def memory_metrics(swept: Swept) -> Iterator[Metric]:
+    """What the last sweep has found."""
+    yield _gauge("flows", "Flows remembered, of slots that have moved.", swept.flows)
+    yield _gauge("moved_slots", "Slots of tables that have moved and not yet settled.", swept.moved)
 
 
 def report_metrics(report: Report) -> Iterator[Metric]:
@@ -100,11 +109,11 @@ def report_metrics(report: Report) -> Iterator[Metric]:
 
 def api_metrics(api: ApiSight, now: float) -> Iterator[Metric]:
     """How the daemon stands with the API server. Ages are absent before the first success."""
-    up = {(name,): float(not health.problem) for name, health in api.watches.items()}
+    up = {(name,): float(not health.problem) for name, health in api.watches().items()}
     yield _by(GaugeMetricFamily, "watch_up", "1: a watch runs.", ("resource",), up)
     ages = {
         (name,): now - health.heard
-        for name, health in api.watches.items()
+        for name, health in api.watches().items()
         if health.heard is not None
     }
     text = "Seconds since the last word of a watch; bookmarks come once a minute."
@@ -117,15 +126,20 @@ def api_metrics(api: ApiSight, now: float) -> Iterator[Metric]:
 
 
 class NodeCollector(Collector):
-    """Everything above at the moment of a scrape; `report` is the engine's last one."""
+    """Everything above at the moment of a scrape.
+
+    `report` is the engine's last one; `stats` what the dataplane has counted, None where that
+    cannot be read.
+    """
 
     def __init__(self, sight: Sight, me: Identity) -> None:
         self.report: Report | None = None
+        self.stats: Stats | None = None
         self._sight = sight
         self._me = me
 
     def collect(self) -> Iterator[Metric]:
-        """See Collector. Reads the dataplane's maps, which may block."""
+        """See Collector."""
         labels = {"version": self._me.daemon_version, "kernel": self._me.kernel}
         info = GaugeMetricFamily("dsr_node_info", "This daemon; always 1.", labels=[*labels])
         info.add_metric([*labels.values()], 1)
@@ -134,8 +148,11 @@ class NodeCollector(Collector):
             yield from report_metrics(self.report)
         if self._sight.api:
             yield from api_metrics(self._sight.api, time.monotonic())
-        pools = self._sight.state().director.frontends
-        yield from traffic_metrics(self._sight.traffic(), pools)
+        text = "1: the counters of the dataplane could be read."
+        yield _gauge("counters_readable", text, self.stats is not None)
+        if self.stats:
+            yield from traffic_metrics(self.stats, self._sight.state().director.frontends)
+            yield from memory_metrics(self._sight.swept())
 
 
 def registry(collector: NodeCollector) -> tuple[CollectorRegistry, Histogram]:

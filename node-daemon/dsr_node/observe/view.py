@@ -39,7 +39,7 @@ def readiness(report: Report | None, sight: Sight) -> tuple[bool, str]:
 def _source_problem(sight: Sight) -> str:
     if sight.api is None:
         return ""
-    problems = {name: h.problem for name, h in sight.api.watches.items() if h.problem}
+    problems = {name: h.problem for name, h in sight.api.watches().items() if h.problem}
     return "".join(f"; {name} cannot be read: {why}" for name, why in sorted(problems.items()))
 
 
@@ -60,7 +60,7 @@ def full_view(sight: Sight, report: Report | None, me: Identity, now: float) -> 
         view["api"] = {
             "watches": {
                 name: {"problem": h.problem, "age": _age(h.heard, now), "for": now - h.since}
-                for name, h in sight.api.watches.items()
+                for name, h in sight.api.watches().items()
             },
             "doubt": sight.api.doubt(),
             "leaseAge": _age(renewed, now),

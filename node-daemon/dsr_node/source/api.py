@@ -61,6 +61,12 @@ def carries(plan: DSRPlan) -> bool:
     return bool(plan.spec.vips or plan.spec.frontends)
 
 
+def shares(plan: DSRPlan, node: str) -> bool:
+    """Whether the node directs this plan together with others."""
+    directors = {director.node for director in plan.spec.directors}
+    return node in directors and len(directors) > 1
+
+
 def merge(
     api: Mapping[str, DSRPlan | Unreadable], kept: Mapping[str, DSRPlan], held: Iterable[str]
 ) -> tuple[dict[str, DSRPlan], tuple[PlanNotApplied, ...]]:
@@ -87,12 +93,15 @@ class ApiSource:
     A plan that carries something and is gone is believed gone only when its CRD is seen to be
     served and not about to be deleted: the API server deletes all objects of a CRD that goes, with
     the same events. `doubt` says why it is not believed now, "" if nothing is held.
+    `has_peers` is set once this node directs a plan together with others.
     """
 
-    def __init__(self, client: Client, files: PlanFiles) -> None:
+    def __init__(self, client: Client, files: PlanFiles, node: str) -> None:
         self.watch: Watch[DSRPlan | Unreadable] = Watch(client, PLANS, decode_plan)
         self.saver = Saver(files)
         self.doubt = ""
+        self.has_peers = asyncio.Event()
+        self._node = node
         self._client = client
         self._files = files
         self._backoff = Backoff()
@@ -119,8 +128,14 @@ class ApiSource:
             if snapshot != self._last:
                 self._last = snapshot
                 self.saver.save(snapshot.plans, snapshot.revision)
+                self._look_for_peers(snapshot)
                 yield snapshot
             await self._changed(wait)
+
+    def _look_for_peers(self, snapshot: Snapshot) -> None:
+        known = self.has_peers.is_set()
+        if not known and any(shares(plan, self._node) for plan in snapshot.plans.values()):
+            self.has_peers.set()
 
     def _from_disk(self, saved: Saved) -> Snapshot:
         return Snapshot(saved.plans, saved.revision, complete=False)

@@ -90,7 +90,7 @@ class Reading:
 async def reading(kubeconfig: Path, directory: Path) -> AsyncIterator[Reading]:
     """A source of plans of this user, with `directory` for the last plans."""
     async with Client(from_kubeconfig(kubeconfig)) as client:
-        read = Reading(ApiSource(client, PlanFiles(directory)))
+        read = Reading(ApiSource(client, PlanFiles(directory), "lb1"))
         tasks = [
             asyncio.create_task(each)
             for each in (read.source.watch.run(), read.source.saver.run(), read.read())

@@ -78,8 +78,10 @@ async def test_a_silent_peer_is_stale_and_no_outage_makes_one(
     changes: list[frozenset[str]] = []
     async with Client(from_kubeconfig(admin)) as client:
         own, peer = (LeaseRenewal(client, "default", node) for node in ("lb1", "lb2"))
-        seen = Peers(client, "default", "lb1", lambda: changes.append(seen.stale))
-        async with beside(own.run(), seen.watch.run(), seen.run()):
+        seen = Peers(client, "default", "lb1")
+        async with beside(
+            own.run(), seen.watch.run(), seen.run(lambda: changes.append(seen.stale))
+        ):
             async with beside(peer.run()):
                 await until(lambda: len(seen.watch.mirror.objects) == 2)
                 plane.kill("apiserver")

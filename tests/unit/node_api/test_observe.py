@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -15,7 +16,7 @@ from dsr_api.plan import DSRPlan, DSRPlanSpec, PlanService
 from dsr_node.api.report import Identity
 from dsr_node.api.watch import Health
 from dsr_node.observe.endpoint import Listen, Observer
-from dsr_node.observe.sight import ApiSight, Count, Sight, Traffic
+from dsr_node.observe.sight import ApiSight, Sight
 from dsr_node.observe.view import STALE, health
 from dsr_node.state.report import Report
 from dsr_node.state.types import NodeState
@@ -29,6 +30,8 @@ from dsr_node.subsystems.xdp.state import (
     PoolKey,
     address16,
 )
+from dsr_node.subsystems.xdp.stats import Stats, Traffic
+from dsr_node.subsystems.xdp.sweep import Swept
 from prometheus_client.parser import text_string_to_metric_families
 
 VIP = address16("192.0.2.1")
@@ -59,11 +62,11 @@ STATE = NodeState(
         announced={VIP: 2**64 - 1},
     ),
 )
-TRAFFIC = Traffic(
-    frontends={FRONTEND: Count(10, 640)},
-    backends={(POOL, OLD): Count(3, 192), (POOL, NEW): Count(7, 448)},
-    drops={"NoBackend": 2},
-    flows=5,
+STATS = Stats(
+    frontends={FRONTEND: Traffic(10, 640)},
+    backends={(POOL, OLD): Traffic(3, 192), (POOL, NEW): Traffic(7, 448)},
+    drops={"no_backend": 2},
+    unremembered=5,
 )
 REPORT = Report(
     revision=7,
@@ -77,14 +80,20 @@ REPORT = Report(
 Http = TestClient[Request, Application]
 
 
+async def stats() -> Stats:
+    return STATS
+
+
 def sight(api: ApiSight | None = None) -> Sight:
-    return Sight("lb1", lambda: {"shop.web": PLAN}, lambda: STATE, lambda: TRAFFIC, api)
+    return Sight(
+        "lb1", lambda: {"shop.web": PLAN}, lambda: STATE, stats, lambda: Swept(9, 1, 4, 2), api
+    )
 
 
 @pytest.fixture
 def observer() -> Observer:
     watches = {"dsrplans": Health("", 1.0, time.monotonic()), "leases": Health("403", 1.0, None)}
-    return Observer(sight(ApiSight(watches, lambda: "", lambda: time.monotonic() - 1)), ME)
+    return Observer(sight(ApiSight(lambda: watches, lambda: "", lambda: time.monotonic() - 1)), ME)
 
 
 @pytest_asyncio.fixture
@@ -118,8 +127,10 @@ async def test_metrics(observer: Observer, http: Http) -> None:
     assert seen["dsr_node_frontend_bytes_total", *frontend] == 640
     # Both machines that had the address, in one series.
     assert seen["dsr_node_backend_packets_total", "backend=10.0.0.2", "plan=shop.web"] == 10
-    assert seen["dsr_node_drops_total", "reason=NoBackend"] == 2
-    assert seen["dsr_node_flows",] == 5
+    assert seen["dsr_node_drops_total", "reason=no_backend"] == 2
+    assert seen["dsr_node_unremembered_packets_total",] == 5
+    assert seen["dsr_node_flows",] == 9
+    assert seen["dsr_node_moved_slots",] == 4
     assert seen["dsr_node_plans", "state=applied"] == 2
     assert seen["dsr_node_plans", "state=not_applied"] == 1
     assert seen["dsr_node_problems", "reason=NoUplink"] == 2
@@ -132,6 +143,19 @@ async def test_metrics(observer: Observer, http: Http) -> None:
     assert ("dsr_node_watch_age_seconds", "resource=leases") not in seen
     assert 0 <= seen["dsr_node_lease_age_seconds",] < 60
     assert "process_resident_memory_bytes" in {name[0] for name in seen}
+
+
+async def test_counters_that_cannot_be_read_take_no_other_metric_along() -> None:
+    async def broken() -> Stats:
+        raise OSError("no such map")
+
+    observer = Observer(replace(sight(), stats=broken), ME)
+    observer.report(REPORT)
+    async with TestClient(TestServer(observer.app())) as http:
+        seen = await samples(http)
+    assert seen["dsr_node_counters_readable",] == 0
+    assert seen["dsr_node_applied_revision",] == 7
+    assert ("dsr_node_flows",) not in seen
 
 
 async def test_ready_means_carried_out_whether_the_api_is_there_or_not(
