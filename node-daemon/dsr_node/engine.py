@@ -8,28 +8,34 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
 
 from dsr_api.node import PlanNotApplied, Uplink
 from dsr_api.plan import DSRPlan
 
+from dsr_node.bpf.links import Mode
 from dsr_node.config import Config
 from dsr_node.source import Snapshot, Source
 from dsr_node.state.loss import HOLD, Plans, taken
 from dsr_node.state.node_state import Memo, node_state
 from dsr_node.state.report import Report, Reporter
-from dsr_node.state.types import Facts, Network, NodeState
+from dsr_node.state.types import Facts, Link, Network, NodeState
+from dsr_node.state.uplink import carrier_of
 from dsr_node.subsystems import rtnl
+from dsr_node.subsystems.base import SubsystemError
 from dsr_node.subsystems.kernel import Kernel, Outcome
 from dsr_node.subsystems.neighbourhood import Neighbourhood
 from dsr_node.subsystems.network import read_network
-from dsr_node.subsystems.xdp.state import FOREVER, Problem
+from dsr_node.subsystems.xdp.state import FOREVER
 
 DEBOUNCE = 0.02
 """Seconds that a trigger waits for others."""
 
 SECOND = 1.0
 """Between two looks at what no event tells of: leases to renew, sysctls, flows to sweep."""
+
+SWEEP = 10
+"""Seconds between two sweeps of remembered flows."""
 
 RESYNC = 30.0
 """Seconds between two passes without any trigger."""
@@ -50,6 +56,9 @@ _GROUPS = (
     | rtnl.GROUP_IPV4_ROUTE
     | rtnl.GROUP_IPV6_ROUTE
 )
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +94,7 @@ class Engine:
         self._reported: tuple[Mapping[str, DSRPlan], Report] = ({}, Report())
         self._repairs: Counter[str] = Counter()
         self._failures = 0
+        self._one_at_a_time = asyncio.Lock()
 
     def trigger(self) -> None:
         """Something has changed: there will be a pass. May be called often."""
@@ -93,7 +103,7 @@ class Engine:
     async def run(self) -> NoReturn:
         """Until cancelled; the kernel stays as it is then."""
         events = rtnl.RtnlEvents(_GROUPS)
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         loop.add_reader(events.fileno(), self._hear, events)
         try:
             async with asyncio.TaskGroup() as group:
@@ -113,35 +123,54 @@ class Engine:
             self.trigger()
 
     async def _read_source(self) -> None:
-        loop = asyncio.get_running_loop()
         async for snapshot in self._source.snapshots():
             self._snapshot = snapshot
             self._take()
-            if self._plans and self._plans.held:
-                loop.call_later(self._plans.since + HOLD - loop.time(), self._take)
 
     def _take(self) -> None:
         """Takes over the latest snapshot, or as much of it as may be believed now."""
         before = self._plans or Plans()
-        self._plans = taken(before, self._snapshot, asyncio.get_running_loop().time())
-        if self._plans.alarm and self._plans.alarm != before.alarm:
-            _log.error("%s", self._plans.alarm)
+        now = self._loop.time()
+        self._plans = taken(before, self._snapshot, now)
+        if self._plans.held:
+            if not before.held:
+                _log.error("%s", self._plans.alarm)
+            self._loop.call_later(max(self._plans.since + HOLD - now, SECOND), self._take)
         self.trigger()
 
     async def _seconds(self) -> NoReturn:
+        """What is due without a trigger: leases, sysctls changed by hand, the sweep of flows."""
+        count = 0
         while True:
             await asyncio.sleep(SECOND)
-            if self._is_leased() or self._kernel.drifted(self._state.sysctls):
-                self.trigger()
+            count += 1
+            try:
+                await self._in_kernel(self._each_second, sweep=count % SWEEP == 0)
+            except (OSError, SubsystemError) as error:
+                _log.warning("%s", error)
+                self.trigger()  # the pass meets the same error, reports it and backs off
 
-    def _is_leased(self) -> bool:
-        return any(end != FOREVER for end in self._state.director.announced.values())
+    def _each_second(self, *, sweep: bool) -> None:
+        leased = {v: end for v, end in self._state.director.announced.items() if end != FOREVER}
+        if leased:
+            self._kernel.renew(dict.fromkeys(leased, self._lease_until()))
+        if self._kernel.drifted(self._state.sysctls):
+            self._loop.call_soon_threadsafe(self.trigger)
+        if sweep:
+            self._kernel.sweep()
+
+    async def _in_kernel(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Blocking work, off the loop and one at a time."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(work, *args, **kwargs)
 
     # Passes.
 
     async def _passes(self) -> NoReturn:
         while self._plans is None:
-            await self._next(None)
+            await self._next(RESYNC)
+            if self._plans is None:
+                self._tell(Report(errors={"source": "no plans have been read yet"}))
         await self._prepare()
         delay = 0.0
         while True:
@@ -161,7 +190,7 @@ class Engine:
     async def _prepare(self) -> None:
         """What can be done before the neighbours have answered."""
         state = self._decide()
-        await asyncio.to_thread(self._kernel.prepare, state)
+        await self._in_kernel(self._kernel.prepare, state)
         try:
             async with asyncio.timeout(SETTLE):
                 await self._neighbourhood.settle()
@@ -174,13 +203,12 @@ class Engine:
         plans, snapshot = self._plans or Plans(), self._snapshot
         self._triggered.clear()
         state = self._decide()
-        outcome = await asyncio.to_thread(self._kernel.carry_out, state)
-        if "xdp" not in outcome.errors:
+        outcome = await self._in_kernel(self._kernel.carry_out, state)
+        if not self._learn(outcome):
             self._neighbourhood.announce(state.announcements)
         if self._neighbourhood.error:
             outcome.errors["neighbours"] = self._neighbourhood.error
         self._repairs.update(outcome.repaired)
-        self._learn(outcome.problems)
         self._report(plans, snapshot, outcome, time.monotonic() - begin)
         if not outcome.errors:
             self._failures = 0
@@ -212,16 +240,21 @@ class Engine:
     def _lease_until(self) -> int:
         return FOREVER if self._stale_peers is None else time.monotonic_ns() + int(LEASE * 1e9)
 
-    def _learn(self, problems: tuple[Problem, ...]) -> None:
-        """A VIP must not be announced on an interface where XDP does not run."""
+    def _learn(self, outcome: Outcome) -> bool:
+        """Whether there is news of where XDP can run. A VIP must not be announced where it cannot:
+        there is another pass at once, which knows."""
         errors = {
             problem.interface: f"{problem.reason}: {problem.message}"
-            for problem in problems
-            if problem.interface
+            for problem in outcome.problems
+            if not problem.plan
         }
-        if errors != self._xdp_errors:
-            self._xdp_errors = errors
-            self.trigger()
+        if "xdp" in outcome.errors:
+            errors[""] = outcome.errors["xdp"]
+        if errors == self._xdp_errors:
+            return False
+        self._xdp_errors = errors
+        self.trigger()
+        return True
 
     # Reporting.
 
@@ -233,7 +266,11 @@ class Engine:
             plans=len(plans.in_force),
             problems=self._problems(plans, snapshot, outcome),
             unhealthy=self._state.unhealthy,
-            uplinks=self._uplinks(),
+            uplinks=tuple(
+                self._uplink(link, outcome.modes)
+                for link in self._network.links
+                if link.name in self._state.uplinks
+            ),
             announcing=frozenset(a.vip for a in self._state.announcements),
             repairs=dict(self._repairs),
             errors=outcome.errors,
@@ -244,6 +281,9 @@ class Engine:
         ) or _touches(self._config.node, former_plans, plans.in_force)
         report = replace(report, pass_seconds=seconds, concerns_us=concerned)
         self._reported = (plans.in_force, report)
+        self._tell(report)
+
+    def _tell(self, report: Report) -> None:
         for reporter in self._reporters:
             reporter.report(report)
 
@@ -260,18 +300,14 @@ class Engine:
             problems += _refused(self._config.node, plans.in_force, outcome.refused)
         return tuple(sorted(problems, key=lambda p: (p.plan, p.vip, p.reason)))
 
-    def _uplinks(self) -> tuple[Uplink, ...]:
-        modes = self._kernel.xdp.modes()
-        return tuple(
-            Uplink(
-                name=link.name,
-                mac=link.mac,
-                addresses=link.addresses,
-                xdp_mode=modes.get(link.name, "Unavailable"),
-                message=self._xdp_errors.get(link.name, ""),
-            )
-            for link in self._network.links
-            if link.name in self._state.uplinks
+    def _uplink(self, link: Link, modes: Mapping[str, Mode]) -> Uplink:
+        carrier = carrier_of(link, self._network).name
+        return Uplink(
+            name=link.name,
+            mac=link.mac,
+            addresses=link.addresses,
+            xdp_mode=modes.get(carrier, "Unavailable"),
+            message=self._xdp_errors.get(carrier, "") or self._xdp_errors.get("", ""),
         )
 
 

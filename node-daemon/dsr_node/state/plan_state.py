@@ -13,7 +13,7 @@ from dsr_api.plan import TABLE_VERSION, Director, DSRPlan, PlanBackend
 
 from dsr_node.state.announcer import announcer
 from dsr_node.state.types import Announcement, Facts, Link, Neighbour, Target
-from dsr_node.state.uplink import Address, Uplinks, reaches
+from dsr_node.state.uplink import Address, Uplinks, carrier_of, reaches
 from dsr_node.subsystems.xdp.state import (
     TCP,
     UDP,
@@ -188,7 +188,7 @@ class _Directing:
             return replace(value, failed=True), None, bad
         target = Target(str(address), link.index)
         neighbour = self.facts.neighbours.get(target, _UNKNOWN)
-        carrier = self.uplinks.carrier(link)
+        carrier = carrier_of(link, self.facts.network)
         value = replace(
             value,
             ifindex=carrier.index,
@@ -246,7 +246,7 @@ class _Directing:
         )
 
     def _attachment(self, link: Link) -> Attachment:
-        carrier = self.uplinks.carrier(link)
+        carrier = carrier_of(link, self.facts.network)
         return Attachment(carrier.name, carrier.index, _mac(carrier.mac))
 
     # The other directors.
@@ -300,7 +300,7 @@ class _Directing:
 
     def _xdp_error(self, vip: Vip) -> str:
         errors = self.facts.xdp_errors
-        carrier = self.uplinks.carrier(vip.uplink).name if vip.uplink else ""
+        carrier = carrier_of(vip.uplink, self.facts.network).name if vip.uplink else ""
         return errors.get("", "") or errors.get(carrier, "")
 
     def _vip_problems(self) -> Iterator[PlanNotApplied]:

@@ -52,9 +52,12 @@ class Uplinks:
         default = self._by_index.get(self._defaults[vip.version])
         return default if default in self._usable else None
 
-    def carrier(self, link: Link) -> Link:
-        """The interface XDP runs on for an uplink: of a VLAN its lower device, else itself."""
-        return self._by_index.get(link.parent, link) if link.kind == "vlan" else link
+
+def carrier_of(link: Link, network: Network) -> Link:
+    """The interface XDP runs on for an uplink: of a VLAN its lower device, else itself."""
+    if link.kind != "vlan":
+        return link
+    return next((lower for lower in network.links if lower.index == link.parent), link)
 
 
 def of_a_cni(link: Link) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from dsr_node.bpf.links import Mode
 from dsr_node.config import Config
 from dsr_node.state.types import NodeState
 from dsr_node.subsystems.addresses import Addresses
@@ -22,13 +24,15 @@ _log = logging.getLogger(__name__)
 class Outcome:
     """What came of one pass.
 
-    - `errors`: subsystem -> why it failed. `problems`: what XDP could not do.
+    - `errors`: subsystem -> why it failed. `problems`: what XDP could not do. `modes`: interface ->
+      how XDP runs on it.
     - `refused`: VIP -> why it is not on lo.
     - `repaired`: the subsystems that found something of ours changed by somebody else.
     """
 
     errors: dict[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    modes: Mapping[str, Mode] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     repaired: set[str] = field(default_factory=set)
 
@@ -57,12 +61,25 @@ class Kernel:
         A subsystem that fails is named in the outcome and does not stop those that can go on.
         """
         outcome = self.prepare(state)
-        self._step(outcome, "xdp", state.director, lambda: self._direct(state, outcome))
+        self._step(
+            outcome,
+            "xdp",
+            replace(state.director, announced={}),
+            lambda: self._direct(state, outcome),
+        )
         if "xdp" not in outcome.errors:  # else a packet still forwarded here might find no VIP
             self._step(outcome, "addresses", None, lambda: self._remove_addresses(state))
         if not outcome.errors:
             self._step(outcome, "sysctls", None, lambda: self._restore_sysctls(state))
         return outcome
+
+    def sweep(self) -> None:
+        """Forgets flows that have ended, and settles slots. Raises OSError."""
+        self.xdp.sweep(time.monotonic())
+
+    def renew(self, announced: Mapping[bytes, int]) -> None:
+        """Moves the ends of ARP / NS leases. Raises OSError."""
+        self.xdp.renew(announced)
 
     def clean_up(self) -> None:
         """Leaves the kernel as it was found. Raises SubsystemError or OSError; safe to repeat."""
@@ -116,4 +133,5 @@ class Kernel:
     def _direct(self, state: NodeState, outcome: Outcome) -> bool:
         change = self.xdp.diff(state.director, self.xdp.read())
         outcome.problems = self.xdp.apply(change)
-        return bool(change)
+        outcome.modes = self.xdp.modes()
+        return bool(replace(change, announced_in={}))  # a lease's end moves on with every pass
