@@ -34,6 +34,8 @@ RATE = 200.0
 NOTICE_SECONDS = 4.0
 """A dead backend is out of the tables after three missed answers, one a second, and some slack."""
 FIRST_REPLY_SECONDS = 5.0
+BACKENDS = 6
+"""Three nodes, each with an IPv4 and an IPv6 address."""
 DRAINED, KILLED = "rs2", "rs3"
 MEGABYTE = 1_000_000
 
@@ -153,7 +155,7 @@ class Demo:
         long = Load(self._client, "long", VIPS, connections=30)
         with self._progress.step(f"node {DRAINED}: weight 0, under {RATE:.0f} requests/s"):
             self._weight(DRAINED, "0")
-            until(f"{DRAINED} drains", lambda: self._counts() == (3, 3, 1), 15)
+            until(f"{DRAINED} drains", lambda: self._counts() == (BACKENDS, BACKENDS, 2), 15)
             until("the LB nodes have it", self._programmed, 15)
             outcome, held = load.stop(), long.stop()
             options = {"rate": RATE, "count": REQUESTS}
@@ -166,7 +168,7 @@ class Demo:
         new = after.by_backend.get(DRAINED, 0)
         self.prove(f"{DRAINED} gets no new ones", new == 0, f"{new} of {after.asked}")
         self._weight(DRAINED, "1")
-        until(f"{DRAINED} is back", lambda: self._counts() == (3, 3, 0), 15)
+        until(f"{DRAINED} is back", lambda: self._counts() == (BACKENDS, BACKENDS, 0), 15)
 
     def _weight(self, node: str, weight: str) -> None:
         self.lab.kubectl(
@@ -204,7 +206,7 @@ class Demo:
         self._show("get", "dsr", "-o", "wide")
         with self._progress.step(f"{KILLED} boots, and serves again"):
             self.lab.restart_part(KILLED)
-            until("3 healthy backends", lambda: self._counts() == (3, 3, 0), 30)
+            until("all backends are healthy", lambda: self._counts() == (BACKENDS, BACKENDS, 0), 30)
             until(f"{KILLED} answers", lambda: self._answers(KILLED), 30)
 
     def _answers(self, backend: str) -> bool:
