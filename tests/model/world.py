@@ -10,52 +10,25 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from heapq import heappop, heappush
 
 from tests.model.director import CLOSING_S, Director, Packet, Protocol, Slot, Status
+from tests.model.promises import (
+    IDLE,
+    TCP_IDLE,
+    UDP_IDLE,
+    Flow,
+    LoadBalancer,
+    PromiseBrokenError,
+    check_new,
+    may_break,
+    may_go_where_it_went,
+)
 from tests.model.table import Table, wanted
 
 SIZE = 61
-TCP_IDLE = 150
-UDP_IDLE = 90
 SEED = 0x5EED
-IDLE = {Protocol.TCP: TCP_IDLE, Protocol.UDP: UDP_IDLE}
-
-
-class PromiseBrokenError(AssertionError):
-    """The datapath did what DESIGN.md says it never does."""
-
-
-@dataclass
-class Flow:
-    """A connection in progress; `backend` is the one it was opened on.
-
-    `lucky`: why it might have broken at a failover that it has survived. The next may break it.
-    """
-
-    packet: Packet
-    backend: int
-    opened: int
-    packets_left: int
-    last_seen: int
-    unremembered: bool = False
-    lucky: str | None = None
-
-
-@dataclass
-class LoadBalancer:
-    """A director with its own view of who has failed, and when each slot began to be unsettled."""
-
-    director: Director
-    failed: set[bytes] = field(default_factory=set)
-    unsettled_since: dict[int, int] = field(default_factory=dict)
-    failed_ever: dict[int, int] = field(default_factory=dict)  # handle -> when seen failed last
-
-    def home(self, slot: int) -> int:
-        """Where a flow of before the move belongs."""
-        return self.director.slots[slot].settled
 
 
 MakeDirector = Callable[..., Director]
@@ -233,7 +206,7 @@ class World:
         packet = Packet(key, key * 7919 % SIZE, protocol)
         opening = Packet(key, packet.slot, protocol, opens=protocol is Protocol.TCP)
         director = self.nodes[self.announcer].director
-        known = self.is_remembered(opening, director)
+        known = may_go_where_it_went(opening, director)
         refused = director.refused
         backend = director.forward(opening, self.now)
         self.counted["flows"] += 1
@@ -242,32 +215,11 @@ class World:
             self.done.append(key)
             return
         if not known:
-            self.check_new(opening, backend, full=director.refused > refused)
+            check_new(opening, backend, director, self.now, full=director.refused > refused)
         packets = self.choices.choice((2, 5, 20, 60))
         unremembered = director.refused > refused
         self.flows[key] = Flow(packet, backend, self.now, packets, self.now, unremembered)
         self.schedule(key, IDLE[protocol])
-
-    def is_remembered(self, packet: Packet, director: Director) -> bool:
-        """Whether a new connection may go where one of the same ports went before (rule 3)."""
-        entry = director.flows.get(packet.flow)
-        if entry is None or not director.slots[packet.slot].moved:
-            return False
-        status = director.backends.get(entry.backend)
-        return status is Status.SERVING or (status is Status.DRAINING and not packet.opens)
-
-    def check_new(self, packet: Packet, backend: int, *, full: bool) -> None:
-        """New flows go to backends that take new flows (UDP: but for one idle time-out)."""
-        director = self.nodes[self.announcer].director
-        slot = director.slots[packet.slot]
-        late = packet.opens or not slot.moved or self.now - slot.moved_at > UDP_IDLE
-        if full and slot.moved:
-            if backend != (slot.settled if director.lives(slot.settled) else slot.current):
-                raise PromiseBrokenError(
-                    "memory full, and a new flow is not on the settled backend"
-                )
-        elif late and director.backends[backend] is not Status.SERVING:
-            raise PromiseBrokenError("a new flow on a backend that takes none")
 
     def schedule(self, key: int, longest: int) -> None:
         heappush(self.due, (self.now + self.choices.randint(1, longest), key))
@@ -331,7 +283,7 @@ class World:
     def take_over(self, old: LoadBalancer, new: LoadBalancer) -> None:
         """Each flow's next packet comes to another node. Which may break, and do they?"""
         for flow in list(self.flows.values()):
-            reason = flow.lucky or self.may_break(flow, old, new)
+            reason = flow.lucky or may_break(flow, old, new, self.now)
             flow.lucky = reason
             if self.forward(flow, flow.packet, new.director) == flow.backend:
                 self.schedule(flow.packet.flow, CLOSING_S)
@@ -340,23 +292,3 @@ class World:
                 raise PromiseBrokenError(f"{flow} broke by a failover")
             self.allowed[reason] += 1
             self.finish(flow.packet.flow)
-
-    def may_break(self, flow: Flow, old: LoadBalancer, new: LoadBalancer) -> str | None:
-        """Rule 11, exactly; and what follows from two nodes' histories not being one."""
-        slot = flow.packet.slot
-        since = [n.unsettled_since[slot] for n in (old, new) if slot in n.unsettled_since]
-        if any(flow.opened >= moment for moment in since):
-            return "opened since the slot moved (rule 11)"
-        if new.failed_ever.get(flow.backend, -1) >= flow.opened or self.fails(new, flow.backend):
-            return "the new LB node had found its backend failed"
-        if old.home(slot) != new.home(slot):
-            return "the LB nodes have settled the slot differently"
-        if flow.unremembered:
-            return "the memory was full"
-        late = self.now - new.director.slots[slot].moved_at > UDP_IDLE
-        if flow.packet.protocol is Protocol.UDP and new.director.slots[slot].moved and late:
-            return "UDP, longer after the move than its idle time-out"
-        return None
-
-    def fails(self, node: LoadBalancer, handle: int) -> bool:
-        return node.director.backends.get(handle) is Status.FAILED

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.model.director import Director
+from tests.model.promises import PromiseBrokenError
 from tests.model.simulation import play
-from tests.model.world import PromiseBrokenError, World
+from tests.model.world import World
 from tests.unit.table.weakened import WEAKENED
 
 PLENTY = 10**9
