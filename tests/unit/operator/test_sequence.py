@@ -84,10 +84,13 @@ def everyone_follows(cluster: Cluster) -> None:
     cluster.settle()
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(happenings, max_size=40))
-def test_no_packet_can_reach_a_host_without_the_vip(history: list[tuple[Any, ...]]) -> None:
-    cluster = Cluster()
+@settings(max_examples=600, deadline=None)
+@given(st.booleans(), st.booleans(), st.lists(happenings, min_size=5, max_size=30))
+def test_no_packet_can_reach_a_host_without_the_vip(
+    begun: bool, patient: bool, history: list[tuple[Any, ...]]
+) -> None:
+    cluster = running() if begun else Cluster()
+    change(cluster, drain_timeout_seconds=30 if patient else 0)
     for what in history:
         happen(cluster, what)
         cluster.step()
@@ -316,6 +319,22 @@ def test_a_director_that_is_no_more_is_remembered_until_it_has_stopped() -> None
     cluster.acknowledge("c")
     cluster.settle()
     assert plan(cluster).former_directors == ()
+
+
+def test_a_former_director_is_waited_for_like_a_present_one() -> None:
+    cluster = running()
+    change(cluster, drain_timeout_seconds=0)
+    cluster.nodes["c"] = view("c", director=False)
+    cluster.settle()
+    cluster.nodes["b"] = view("b", host=False, director=False)
+    cluster.settle()
+    for name in "ab":
+        cluster.acknowledge(name)
+    cluster.settle()
+    assert "b" in plan(cluster).hosts
+    cluster.acknowledge("c")
+    cluster.settle()
+    assert "b" not in plan(cluster).hosts
 
 
 def test_previous_backends_are_those_from_before_the_first_change_of_late() -> None:
