@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Set
 from fractions import Fraction
 from hashlib import blake2b
 from heapq import heapify, heapreplace
+from itertools import count
 
 Table = list[bytes | None]
 """For each slot the key of a backend; None: nobody has a weight."""
@@ -60,5 +61,15 @@ def _first_alive(
         return second
     if all(owner in failed for owner in base):
         return None
-    others = walk(b"slot" + slot.to_bytes(4, "little"), seed, len(base))
+    offset = splitmix(seed, 2 * slot) % len(base)
+    skip = splitmix(seed, 2 * slot + 1) % (len(base) - 1) + 1
+    others = ((offset + turn * skip) % len(base) for turn in count())
     return next(owner for at in others if (owner := base[at]) not in failed)
+
+
+def splitmix(seed: int, nth: int) -> int:
+    """SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): its nth number from 0."""
+    state = (seed + (nth + 1) * 0x9E3779B97F4A7C15) % 2**64
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+    return state ^ state >> 31

@@ -17,7 +17,7 @@ MAX_WEIGHT = 65535
 MAX_SIZE = 1 << 20
 """Slots of one chunk of the map `slots`; a table lies within one chunk."""
 
-_SLOT_STREAM = b"slot"
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def backend_key(address: str, node_uid: str = "") -> bytes:
@@ -91,9 +91,8 @@ def _next_owners(
     chosen = np.full(len(slots), -1, dtype=np.int32)
     if dead[base].all():
         return chosen
-    stream = _hashes([_SLOT_STREAM + int(slot).to_bytes(4, "little") for slot in slots], seed)
-    position = (stream[:, 0] % np.uint64(size)).astype(np.int64)
-    step = (stream[:, 1] % np.uint64(size - 1)).astype(np.int64) + 1
+    position = (_splitmix(seed, 2 * slots) % np.uint64(size)).astype(np.int64)
+    step = (_splitmix(seed, 2 * slots + 1) % np.uint64(size - 1)).astype(np.int64) + 1
     open_ = np.arange(len(slots))
     while len(open_):
         owner = base[position[open_]]
@@ -102,6 +101,15 @@ def _next_owners(
         open_ = open_[~found]
         position[open_] = (position[open_] + step[open_]) % size
     return chosen
+
+
+def _splitmix(seed: int, nth: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """The nth numbers (from 0) of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) from this seed."""
+    state = np.uint64(seed) + (nth.astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = state ^ state >> np.uint64(31)
+    return mixed
 
 
 def _hashes(keys: Sequence[bytes], seed: int) -> NDArray[np.uint64]:
