@@ -45,14 +45,17 @@ class Config:
 
 
 class Operator:
-    """All parts, wired. `start` it once, then wait `until` it is to stop."""
+    """All parts, wired. `start` it once, then wait `until` it is to stop.
 
-    def __init__(self, config: Config) -> None:
+    `cache`: through which eyes it sees the cluster (uninstall.py has others).
+    """
+
+    def __init__(self, config: Config, cache: type[Cache] = Cache) -> None:
         self._config = config
         self._metrics = Metrics()
         self._client = Client()
         self._queue = WorkQueue()
-        self._cache = Cache(self._wake, time.monotonic)
+        self._cache = cache(self._wake, time.monotonic)
         self._audit = Audit(self._client, self._cache, self._metrics)
         self._leader = Leader(self._client, config.namespace, config.identity)
         writer = Writer(self._client, self._cache, self._metrics, self._leader.leads)

@@ -15,6 +15,9 @@ import click
 import kopf
 
 from dsr_operator.app import Config, Operator
+from dsr_operator.client import ApiError, UnreachableError
+from dsr_operator.uninstall import Installation, UninstallError
+from dsr_operator.uninstall import uninstall as take_away
 
 log = logging.getLogger("dsr_operator")
 
@@ -66,6 +69,24 @@ def run(
     try:
         sys.exit(asyncio.run(_serve(config)))
     except kopf.LoginError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="Of the installation.")
+@click.option("--identity", envvar="POD_NAME", required=True, help="As for `run`.")
+@click.option("--deployment", required=True, help="Name of the operator's Deployment.")
+@click.option("--daemon-set", required=True, help="Name of the node daemons' DaemonSet.")
+@click.option("--timeout", type=float, default=240.0, show_default=True, help="Seconds, in all.")
+@click.option("--kubeconfig", envvar="KUBECONFIG", type=click.Path(exists=True, dir_okay=False))
+def uninstall(*, timeout: float, kubeconfig: str | None, **names: str) -> None:
+    """Withdraw everything and clean all nodes, before the chart's objects are deleted."""
+    configure_logging("info")
+    if kubeconfig:
+        os.environ["KUBECONFIG"] = kubeconfig
+    try:
+        asyncio.run(take_away(Installation(**names), timeout))
+    except (UninstallError, ApiError, UnreachableError, kopf.LoginError) as error:
         raise click.ClickException(str(error)) from error
 
 
