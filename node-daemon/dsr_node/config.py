@@ -13,6 +13,7 @@ class Config:
     - `plans`: a directory of DSRPlan files; None: plans come from the API.
     - `uplink`: override of the uplink choice, "" for none.
     - `sys_net`: where /proc/sys/net is; in a pod a hostPath mounted elsewhere.
+    - `listen_address`, `listen_port`: of the HTTP endpoint.
     - `kubeconfig`: None: the pod's service account. `namespace`: the operator's own.
     """
 
@@ -22,6 +23,8 @@ class Config:
     bpffs: Path = Path("/sys/fs/bpf/dsr-operator")
     sys_net: Path = Path("/proc/sys/net")
     uplink: str = ""
+    listen_address: str = "127.0.0.1"
+    listen_port: int = 9787
     kubeconfig: Path | None = None
     namespace: str = ""
 

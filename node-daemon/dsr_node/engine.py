@@ -27,6 +27,8 @@ from dsr_node.subsystems.kernel import Kernel, Outcome
 from dsr_node.subsystems.neighbourhood import Neighbourhood
 from dsr_node.subsystems.network import read_network
 from dsr_node.subsystems.xdp.state import FOREVER
+from dsr_node.subsystems.xdp.stats import Stats
+from dsr_node.subsystems.xdp.sweep import Swept
 
 DEBOUNCE = 0.02
 """Seconds that a trigger waits for others."""
@@ -115,6 +117,27 @@ class Engine:
             loop.remove_reader(events.fileno())
             events.close()
         raise AssertionError("the engine's tasks never end")
+
+    # What others may look at.
+
+    @property
+    def plans(self) -> Mapping[str, DSRPlan]:
+        """Those in force."""
+        return self._plans.in_force if self._plans else {}
+
+    @property
+    def state(self) -> NodeState:
+        """What the kernel should hold now."""
+        return self._state
+
+    @property
+    def swept(self) -> Swept:
+        """What the last sweep of remembered flows has found."""
+        return self._kernel.swept
+
+    async def stats(self) -> Stats:
+        """The dataplane's counters. Raises OSError."""
+        return await self._in_kernel(self._kernel.xdp.stats, self._state.director)
 
     # Triggers.
 

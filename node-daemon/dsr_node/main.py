@@ -13,8 +13,13 @@ from pathlib import Path
 
 import click
 
+from dsr_node.api.access import AccessError
+from dsr_node.api.report import identity
+from dsr_node.api.run import connect
 from dsr_node.config import Config
 from dsr_node.engine import Engine
+from dsr_node.observe.endpoint import Endpoint
+from dsr_node.observe.sight import Passes, Sight
 from dsr_node.source.directory import DirectorySource
 from dsr_node.subsystems.base import SubsystemError
 from dsr_node.subsystems.kernel import Kernel
@@ -44,6 +49,20 @@ def _sys_net() -> Path:
     help="Default: /proc/sys/net, or the hostPath of the chart.",
 )
 @click.option("--uplink", default="", help="The interface of VIP traffic. Default: by route.")
+@click.option(
+    "--listen-address",
+    envvar="DSR_LISTEN_ADDRESS",
+    default=Config.listen_address,
+    show_default=True,
+    help="Of /metrics, /healthz, /readyz, /state. All addresses would include the VIPs.",
+)
+@click.option(
+    "--listen-port",
+    type=click.IntRange(1, 65535),
+    envvar="DSR_LISTEN_PORT",
+    default=Config.listen_port,
+    show_default=True,
+)
 @click.option("--kubeconfig", type=_PATH, envvar="KUBECONFIG", help="Default: service account.")
 @click.option("--namespace", envvar="POD_NAMESPACE", default="dsr-operator", show_default=True)
 @click.option("--log-level", default="info", show_default=True)
@@ -59,7 +78,7 @@ def main(*, node_name: str | None, cleanup: bool, log_level: str, **options: obj
                 Kernel(config).clean_up()
             else:
                 asyncio.run(_run(config))
-    except (OSError, SubsystemError) as error:
+    except (OSError, SubsystemError, AccessError) as error:
         raise click.ClickException(str(error)) from error
     if cleanup:
         _remove_if_empty(config.state_dir)
@@ -92,7 +111,27 @@ async def _run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
-        if config.plans:
-            await Engine(config, DirectorySource(config.plans), reporters=()).run()
+        await (_from_files(config, config.plans) if config.plans else _from_api(config))
     except asyncio.CancelledError:
         _log.info("stopped; the kernel goes on forwarding")
+
+
+async def _from_files(config: Config, plans: Path) -> None:
+    passes = Passes()
+    engine = Engine(config, DirectorySource(plans), [passes])
+    endpoint = Endpoint(Sight(config.node, identity(), engine, passes))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(engine.run(), name="engine")
+        group.create_task(endpoint.run(config.listen_address, config.listen_port), name="endpoint")
+
+
+async def _from_api(config: Config) -> None:
+    connection = connect(config)
+    passes = Passes()
+    reporters = (passes, connection.reporter)
+    engine = Engine(config, connection.source, reporters, lambda: connection.peers.stale)
+    endpoint = Endpoint(Sight(config.node, identity(), engine, passes, connection.sight()))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(engine.run(), name="engine")
+        group.create_task(endpoint.run(config.listen_address, config.listen_port), name="endpoint")
+        group.create_task(connection.run(engine.trigger), name="API")

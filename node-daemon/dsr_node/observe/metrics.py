@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from dsr_node.api.report import Identity
 from dsr_node.observe.sight import ApiSight, Sight
 from dsr_node.state.report import Report
 from dsr_node.subsystems.xdp.state import FrontendKey, PoolKey, address_text
 from dsr_node.subsystems.xdp.stats import Stats, Traffic
 from dsr_node.subsystems.xdp.sweep import Swept
-
-PASS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds."""
-
 
 K = TypeVar("K", bound=tuple[str, ...])
 
@@ -128,42 +122,35 @@ def api_metrics(api: ApiSight, now: float) -> Iterator[Metric]:
 class NodeCollector(Collector):
     """Everything above at the moment of a scrape.
 
-    `report` is the engine's last one; `stats` what the dataplane has counted, None where that
-    cannot be read.
+    `stats`: what the dataplane has counted, None where that cannot be read.
     """
 
-    def __init__(self, sight: Sight, me: Identity) -> None:
-        self.report: Report | None = None
-        self.stats: Stats | None = None
+    def __init__(self, sight: Sight, stats: Stats | None) -> None:
         self._sight = sight
-        self._me = me
+        self._stats = stats
 
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
-        labels = {"version": self._me.daemon_version, "kernel": self._me.kernel}
+        sight = self._sight
+        labels = {"version": sight.me.daemon_version, "kernel": sight.me.kernel}
         info = GaugeMetricFamily("dsr_node_info", "This daemon; always 1.", labels=[*labels])
         info.add_metric([*labels.values()], 1)
         yield info
-        if self.report:
-            yield from report_metrics(self.report)
-        if self._sight.api:
-            yield from api_metrics(self._sight.api, time.monotonic())
+        if sight.passes.last:
+            yield from report_metrics(sight.passes.last)
+        if sight.api:
+            yield from api_metrics(sight.api, time.monotonic())
         text = "1: the counters of the dataplane could be read."
-        yield _gauge("counters_readable", text, self.stats is not None)
-        if self.stats:
-            yield from traffic_metrics(self.stats, self._sight.state().director.frontends)
-            yield from memory_metrics(self._sight.swept())
+        yield _gauge("counters_readable", text, self._stats is not None)
+        if self._stats:
+            yield from traffic_metrics(self._stats, sight.engine.state.director.frontends)
+            yield from memory_metrics(sight.engine.swept)
 
 
-def registry(collector: NodeCollector) -> tuple[CollectorRegistry, Histogram]:
-    """Metrics of this daemon alone, and the histogram that takes the duration of each pass."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(collector)
-    ProcessCollector(registry=made, pid=os.getpid)
-    duration = Histogram(
-        "dsr_node_pass_duration_seconds",
-        "Duration of a pass over all subsystems.",
-        registry=made,
-        buckets=PASS_BUCKETS,
-    )
-    return made, duration
+def exposition(sight: Sight, stats: Stats | None) -> bytes:
+    """The text of all metrics of this daemon."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(NodeCollector(sight, stats))
+    registry.register(sight.passes.duration)
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from dsr_api.base import encode
 
-from dsr_node.api.report import Identity
 from dsr_node.observe.sight import Sight
 from dsr_node.state.report import Report
 from dsr_node.state.types import NodeState
@@ -25,9 +24,9 @@ def health(report_age: float) -> tuple[bool, str]:
     return False, f"the last pass ended {report_age:.0f} s ago; one is due each 30 s"
 
 
-def readiness(report: Report | None, sight: Sight) -> tuple[bool, str]:
+def readiness(sight: Sight) -> tuple[bool, str]:
     """Whether the plans are known and carried out. The API server need not be reachable for it."""
-    source = _source_problem(sight)
+    report, source = sight.passes.last, _source_problem(sight)
     if report is None:
         return False, f"no pass has ended yet{source}"
     if report.errors:
@@ -43,17 +42,18 @@ def _source_problem(sight: Sight) -> str:
     return "".join(f"; {name} cannot be read: {why}" for name, why in sorted(problems.items()))
 
 
-def full_view(sight: Sight, report: Report | None, me: Identity, now: float) -> dict[str, Any]:
+def full_view(sight: Sight, now: float) -> dict[str, Any]:
     """/state. Ages in seconds; addresses and MACs as text."""
+    report = sight.passes.last
     view = {
         "node": sight.node,
-        "identity": msgspec.to_builtins(me),
+        "identity": msgspec.to_builtins(sight.me),
         "report": _report(report) if report else None,
         "plans": {
             name: {"revision": plan.metadata.resource_version, **encode(plan.spec)}
-            for name, plan in sorted(sight.plans().items())
+            for name, plan in sorted(sight.engine.plans.items())
         },
-        "kernel": _kernel(sight.state()),
+        "kernel": _kernel(sight.engine.state),
     }
     if sight.api:
         renewed = sight.api.lease_renewed_at()

@@ -16,6 +16,7 @@ from dsr_node.subsystems.base import SubsystemError
 from dsr_node.subsystems.sysctls import Sysctls
 from dsr_node.subsystems.xdp.state import Problem
 from dsr_node.subsystems.xdp.subsystem import XdpSubsystem
+from dsr_node.subsystems.xdp.sweep import Swept
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Kernel:
         self.addresses = Addresses()
         self.sysctls = Sysctls(config.sys_net, config.state_dir)
         self.xdp = XdpSubsystem(config.bpffs)
+        self.swept = Swept()
         self._plans_on_disk = config.plans_on_disk
         self._done: dict[str, object] = {}
 
@@ -75,7 +77,7 @@ class Kernel:
 
     def sweep(self) -> None:
         """Forgets flows that have ended, and settles slots. Raises OSError."""
-        self.xdp.sweep(time.monotonic())
+        self.swept = self.xdp.sweep(time.monotonic())
 
     def renew(self, announced: Mapping[bytes, int]) -> None:
         """Moves the ends of ARP / NS leases. Raises OSError."""

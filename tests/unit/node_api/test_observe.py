@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import pytest_asyncio
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 from dsr_api.base import Metadata
@@ -15,8 +17,8 @@ from dsr_api.node import PlanNotApplied
 from dsr_api.plan import DSRPlan, DSRPlanSpec, PlanService
 from dsr_node.api.report import Identity
 from dsr_node.api.watch import Health
-from dsr_node.observe.endpoint import Listen, Observer
-from dsr_node.observe.sight import ApiSight, Sight
+from dsr_node.observe.endpoint import Endpoint
+from dsr_node.observe.sight import ApiSight, Passes, Sight
 from dsr_node.observe.view import STALE, health
 from dsr_node.state.report import Report
 from dsr_node.state.types import NodeState
@@ -80,26 +82,41 @@ REPORT = Report(
 Http = TestClient[Request, Application]
 
 
-async def stats() -> Stats:
-    return STATS
+class Engine:
+    """What an engine looks like from outside."""
+
+    def __init__(self) -> None:
+        self.plans = {"shop.web": PLAN}
+        self.state = STATE
+        self.swept = Swept(9, 1, 4, 2)
+
+    async def stats(self) -> Stats:
+        return STATS
 
 
-def sight(api: ApiSight | None = None) -> Sight:
-    return Sight(
-        "lb1", lambda: {"shop.web": PLAN}, lambda: STATE, stats, lambda: Swept(9, 1, 4, 2), api
-    )
+class Broken(Engine):
+    async def stats(self) -> Stats:
+        raise OSError("no such map")
+
+
+def api() -> ApiSight:
+    watches = {"dsrplans": Health("", 1.0, time.monotonic()), "leases": Health("403", 1.0, None)}
+    return ApiSight(lambda: watches, lambda: "", lambda: time.monotonic() - 1)
 
 
 @pytest.fixture
-def observer() -> Observer:
-    watches = {"dsrplans": Health("", 1.0, time.monotonic()), "leases": Health("403", 1.0, None)}
-    return Observer(sight(ApiSight(lambda: watches, lambda: "", lambda: time.monotonic() - 1)), ME)
+def passes() -> Passes:
+    return Passes()
 
 
 @pytest_asyncio.fixture
-async def http(observer: Observer) -> AsyncIterator[Http]:
-    async with TestClient(TestServer(observer.app())) as client:
+async def http(passes: Passes) -> AsyncIterator[Http]:
+    async with served(Sight("lb1", ME, Engine(), passes, api())) as client:
         yield client
+
+
+def served(sight: Sight) -> Http:
+    return TestClient(TestServer(Endpoint(sight).app()))
 
 
 async def samples(http: Http) -> dict[tuple[str, ...], float]:
@@ -119,8 +136,8 @@ async def test_metrics_before_the_first_pass(http: Http) -> None:
     assert not any(name[0] == "dsr_node_plans" for name in seen)
 
 
-async def test_metrics(observer: Observer, http: Http) -> None:
-    observer.report(REPORT)
+async def test_metrics(passes: Passes, http: Http) -> None:
+    passes.report(REPORT)
     seen = await samples(http)
     frontend = ("plan=shop.web", "port=80", "protocol=TCP", "vip=192.0.2.1")
     assert seen["dsr_node_frontend_packets_total", *frontend] == 10
@@ -146,12 +163,9 @@ async def test_metrics(observer: Observer, http: Http) -> None:
 
 
 async def test_counters_that_cannot_be_read_take_no_other_metric_along() -> None:
-    async def broken() -> Stats:
-        raise OSError("no such map")
-
-    observer = Observer(replace(sight(), stats=broken), ME)
-    observer.report(REPORT)
-    async with TestClient(TestServer(observer.app())) as http:
+    passes = Passes()
+    passes.report(REPORT)
+    async with served(Sight("lb1", ME, Broken(), passes)) as http:
         seen = await samples(http)
     assert seen["dsr_node_counters_readable",] == 0
     assert seen["dsr_node_applied_revision",] == 7
@@ -159,16 +173,16 @@ async def test_counters_that_cannot_be_read_take_no_other_metric_along() -> None
 
 
 async def test_ready_means_carried_out_whether_the_api_is_there_or_not(
-    observer: Observer, http: Http
+    passes: Passes, http: Http
 ) -> None:
     answer = await http.get("/readyz")
     assert answer.status == 503
     assert "no pass" in await answer.text()
-    observer.report(REPORT)
+    passes.report(REPORT)
     answer = await http.get("/readyz")
     assert answer.status == 200
     assert "leases cannot be read: 403" in await answer.text()
-    observer.report(Report(errors={"xdp": "another program is on eth0"}))
+    passes.report(Report(errors={"xdp": "another program is on eth0"}))
     answer = await http.get("/readyz")
     assert answer.status == 503
     assert "xdp: another program is on eth0" in await answer.text()
@@ -180,8 +194,8 @@ async def test_healthy_means_that_passes_end(http: Http) -> None:
     assert not health(STALE + 1)[0]
 
 
-async def test_state(observer: Observer, http: Http) -> None:
-    observer.report(REPORT)
+async def test_state(passes: Passes, http: Http) -> None:
+    passes.report(REPORT)
     answer = await http.get("/state")
     assert answer.content_type == "application/json"
     state = await answer.json()
@@ -198,20 +212,34 @@ async def test_state(observer: Observer, http: Http) -> None:
 
 
 async def test_without_an_api_server() -> None:
-    observer = Observer(sight(), ME)
-    observer.report(REPORT)
-    async with TestClient(TestServer(observer.app())) as http:
+    passes = Passes()
+    passes.report(REPORT)
+    async with served(Sight("lb1", ME, Engine(), passes)) as http:
         assert "api" not in await (await http.get("/state")).json()
         assert (await http.get("/readyz")).status == 200
         assert (await http.get("/metrics")).status == 200
 
 
-def test_where_to_listen() -> None:
-    assert Listen.parse("127.0.0.1:9787") == Listen("127.0.0.1", 9787)
-    assert Listen.parse("[::]:9787") == Listen("::", 9787)
+async def test_where_it_cannot_listen_it_says_so_and_listens_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsr_node.observe.endpoint.RETRY", 0.01)
+    caplog.set_level("INFO")
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    task = asyncio.create_task(
+        Endpoint(Sight("lb1", ME, Engine(), Passes())).run("127.0.0.1", port)
+    )
+    await said(caplog, "--listen-address")
+    taken.close()
+    await said(caplog, f"metrics and health on 127.0.0.1 port {port}")
+    async with ClientSession() as http, http.get(f"http://127.0.0.1:{port}/healthz") as answer:
+        assert answer.status == 200
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.parametrize("text", ["", "9787", "localhost:9787", "127.0.0.1:", "127.0.0.1:70000"])
-def test_where_nobody_can_listen(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no ADDRESS:PORT"):
-        Listen.parse(text)
+async def said(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    async with asyncio.timeout(5):
+        while text not in caplog.text:  # noqa: ASYNC110 - a log sets no event
+            await asyncio.sleep(0.01)
