@@ -164,7 +164,9 @@ class Director:
         """Forgets what has expired; the slots with a flow on another backend than current."""
         idle = {Protocol.TCP: self.tcp_idle, Protocol.UDP: self.udp_idle}
         for flow, entry in list(self.flows.items()):
-            lifetime = CLOSING_S if entry.closing else idle[protocol_of(flow)]
+            lifetime = idle[protocol_of(flow)]
+            if entry.closing:
+                lifetime = min(CLOSING_S, lifetime)
             if now - entry.last_seen > lifetime:
                 del self.flows[flow]
         return {

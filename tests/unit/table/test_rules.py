@@ -142,4 +142,4 @@ class WorldMachine(RuleBasedStateMachine):
 
 
 TestTheRules = WorldMachine.TestCase
-TestTheRules.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestTheRules.settings = settings(max_examples=100, stateful_step_count=30)

@@ -65,7 +65,7 @@ class CodeMachine(WorldMachine):
 
 
 TestTheCode = CodeMachine.TestCase
-TestTheCode.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestTheCode.settings = settings(max_examples=50, stateful_step_count=30)
 
 
 @pytest.mark.parametrize("room", [10**9, 40])
