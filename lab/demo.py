@@ -56,6 +56,8 @@ class Demo:
         """All of it, in order."""
         self._title("A Kubernetes cluster, two LB nodes, three web servers and a client")
         self.lab.up(self._progress)
+        with self._progress.step("all daemons report"):
+            until("all daemons report", lambda: observe.all_report(self.lab), 30)
         before = self._snapshots()
         self._title("kubectl apply -f examples/web.yaml")
         self._apply()

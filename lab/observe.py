@@ -52,6 +52,13 @@ def node_status(lab: Lab, name: str) -> DSRNode:
     return decode(DSRNode, lab.api.get(f"{API}/dsrnodes/{name}"))
 
 
+def all_report(lab: Lab) -> bool:
+    """Whether every node's daemon has written its DSRNode."""
+    listed = lab.api.get(f"{API}/dsrnodes")["items"]
+    reporting = {each["metadata"]["name"] for each in listed if each.get("status")}
+    return reporting == {each for each, node in lab.nodes.items() if node.member.in_cluster}
+
+
 def announcers(lab: Lab) -> list[str]:
     """The LB nodes that answer for a VIP, as they report it."""
     names = [each.member.name for each in lab.nodes.values() if each.member.role == "lb"]

@@ -37,7 +37,6 @@ LISTINGS = {
     "tc": ["tc", "qdisc", "show"],
     "nftables": ["nft", "list", "ruleset"],
     "bpffs": ["find", "/sys/fs/bpf", "-mindepth", "1", "-not", "-name", "*.debug"],
-    "state": ["find", "/var/lib/dsr-operator", "-mindepth", "1", "-name", "*restore*"],
 }
 
 

@@ -45,13 +45,8 @@ def _assert_same(lab: Lab, before: dict[str, snapshot.Snapshot]) -> None:
 @pytest.fixture(scope="module")
 def untouched(lab: Lab) -> dict[str, snapshot.Snapshot]:
     """Every kernel before the first service of the module, with all daemons at work."""
-    until("all daemons report", lambda: _all_report(lab), 30)
+    until("all daemons report", lambda: observe.all_report(lab), 30)
     return _snapshots(lab)
-
-
-def _all_report(lab: Lab) -> bool:
-    listed = lab.api.get(f"{observe.API}/dsrnodes")["items"]
-    return {each["metadata"]["name"] for each in listed if each.get("status")} == NODES
 
 
 def test_apply_wait_curl_delete_as_the_readme_shows_it(
