@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import tempfile
+import time
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lab.errors import LabError
 
 TIMEOUT = 10.0
 """Seconds for one answer."""
+ATTEMPTS = 10
 MERGE_PATCH = "application/merge-patch+json"
 
 Document = dict[str, Any]
@@ -64,7 +66,18 @@ class Api:
     def request(
         self, method: str, path: str, body: Document | None = None, kind: str = "application/json"
     ) -> Document:
-        """One request. Raises ApiError."""
+        """One request, repeated while the server says "later" (429). Raises ApiError."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._once(method, path, body, kind)
+            except ApiError as error:
+                if error.status != http.HTTPStatus.TOO_MANY_REQUESTS or attempt == ATTEMPTS - 1:
+                    raise
+            # What the server asks for (Retry-After) where a CRD's storage is not ready yet.
+            time.sleep(1)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(self, method: str, path: str, body: Document | None, kind: str) -> Document:
         connection = http.client.HTTPSConnection(
             self._host, self._port, timeout=TIMEOUT, context=self._tls
         )
