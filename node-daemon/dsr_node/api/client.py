@@ -20,8 +20,9 @@ CONNECT_TIMEOUT = 3.0
 REQUEST_TIMEOUT = 10.0
 """Seconds for an answer as a whole; watches have their own rule."""
 
-WATCH_GRACE = 10.0
-"""Seconds after the server's own end of a watch until we take it for dead."""
+WATCH_SILENCE = 90.0
+"""Seconds without a word after which a watch is taken for dead: kube-apiserver sends a bookmark
+each minute."""
 
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 """A server that went without a word (its machine died) is noticed by the kernel after 25 s, long
@@ -152,7 +153,7 @@ class Client:
         """Events after `resource_version`, with bookmarks, until the server ends it in `seconds`.
 
         Entered when the server has said yes. Raises, also from the iterator, GoneError when the
-        version is too old, and UnreachableError when nothing ends the watch in time.
+        version is too old, and UnreachableError when the server falls silent.
         """
         params = {
             "watch": "1",
@@ -161,7 +162,7 @@ class Client:
             "timeoutSeconds": str(seconds),
         }
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT, sock_read=seconds + WATCH_GRACE
+            total=None, sock_connect=CONNECT_TIMEOUT, sock_read=WATCH_SILENCE
         )
         what = resource.path()
         async with self._request("GET", what, params=params, timeout=timeout) as answer:
@@ -215,7 +216,7 @@ class Client:
                     raise _error(what, body, answer.status, retry)
                 yield answer
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise UnreachableError(f"{what}: {error!r}") from error
+            raise UnreachableError(f"{what} at {self._access.server}: {_why(error)}") from error
         except msgspec.DecodeError as error:
             raise UnreachableError(f"{what}: the answer is no Kubernetes JSON: {error}") from error
 
@@ -229,6 +230,14 @@ async def _events(answer: aiohttp.ClientResponse, what: str) -> AsyncIterator[Wa
             if event.type == "ERROR":
                 raise _error(what, bytes(event.object))
             yield event
+
+
+def _why(error: Exception) -> str:
+    """Short and without addresses of objects, which aiohttp's own texts are full of."""
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{kind}: {error.strerror}"
+    return f"{kind}: {error}"
 
 
 def _error(what: str, body: bytes, http_status: int = 0, retry_after: str = "") -> ApiError:
