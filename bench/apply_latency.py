@@ -213,14 +213,14 @@ def show(courses: list[Course], others: int) -> None:
     table = report.table(title, "until", "min", "p50", "p90", "p99", "max")
     for step in STEPS:
         times = [course.milliseconds(step) for course in courses]
-        row = [f"{report.percentile(times, p):.0f}" for p in (0, 50, 90, 99, 100)]
-        table.add_row(step, *row, end_section=step == STEPS[-1])
+        table.add_row(step, *(f"{report.percentile(times, p):.0f}" for p in (0, 50, 90, 99, 100)))
+    out = report.console()
+    out.print(table)
     replies = [course.milliseconds("first reply") for course in courses]
     for percent, goal in ((50, P50_GOAL), (99, P99_GOAL)):
         found = report.percentile(replies, percent)
-        row = ["", "", "", f"{found:.0f}", report.verdict(found < goal)]
-        table.add_row(f"goal: p{percent} of the first reply < {goal:.0f}", *row)
-    report.console().print(table)
+        what = f"p{percent} of the first reply < {goal:.0f} ms"
+        report.goal(out, what, f"{found:.0f} ms", reached=found < goal)
 
 
 @click.command()

@@ -24,6 +24,11 @@ def verdict(reached: bool) -> str:  # noqa: FBT001  the result itself
     return "[green]reached[/green]" if reached else "[bold red]missed[/bold red]"
 
 
+def goal(out: Console, what: str, found: str, *, reached: bool) -> None:
+    """A line with a goal and what was found."""
+    out.print(f"Goal {what}. Found {found}: {verdict(reached)}")
+
+
 def table(title: str, *columns: str) -> Table:
     """An empty table: names on the left, numbers to the right, and below it where they are from."""
     made = Table(title=title, title_justify="left", caption=machine(), caption_justify="left")
