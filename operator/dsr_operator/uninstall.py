@@ -202,10 +202,11 @@ def cleaning(spec: Json) -> Json:
     container = {
         key: value
         for key, value in spec["template"]["spec"]["containers"][0].items()
-        if key not in ("args", "ports", "startupProbe", "livenessProbe", "readinessProbe")
+        if key not in ("ports", "startupProbe", "livenessProbe", "readinessProbe")
     }
-    cleanup = {**container, "name": "cleanup", "command": ["dsr-node", "--cleanup"]}
-    idle = {**container, "command": list(IDLE)}
+    arguments = [*container.get("args", ()), "--cleanup"]
+    cleanup = {**container, "name": "cleanup", "args": arguments}
+    idle = {**container, "command": list(IDLE), "args": []}
     everywhere = {"maxUnavailable": "100%", "maxSurge": 0}
     return {
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": everywhere},

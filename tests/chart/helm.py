@@ -45,9 +45,9 @@ def helm(*arguments: str, kubeconfig: Path | None = None) -> str:
     return done.stdout
 
 
-def template(*options: str) -> list[Document]:
+def template(*options: str, namespace: str = NAMESPACE) -> list[Document]:
     """The rendered documents of the chart, hooks among them. Raises HelmError."""
-    text = helm("template", RELEASE, str(CHART), f"--namespace={NAMESPACE}", *options)
+    text = helm("template", RELEASE, str(CHART), f"--namespace={namespace}", *options)
     return [document for document in yaml.safe_load_all(text) if document]
 
 
