@@ -33,8 +33,12 @@ class PlanNotApplied(ApiStruct, frozen=True):
     vip: str = ""
 
 
-class PlansNotApplied(ApiStruct, frozen=True):
-    """The first LIST_CAP of them, by plan and VIP; `more` counts the rest."""
+class PlansNotApplied(ApiStruct, frozen=True, omit_defaults=False):
+    """The first LIST_CAP of them, by plan and VIP; `more` counts the rest.
+
+    The empty list is written too: server-side apply makes a map that loses its last field null, and
+    the schema refuses that.
+    """
 
     items: tuple[PlanNotApplied, ...] = ()
     more: int = 0
@@ -49,8 +53,8 @@ class UnhealthyBackend(ApiStruct, frozen=True):
     message: str = ""
 
 
-class UnhealthyBackends(ApiStruct, frozen=True):
-    """The first LIST_CAP of them, by plan and address; `more` counts the rest."""
+class UnhealthyBackends(ApiStruct, frozen=True, omit_defaults=False):
+    """The first LIST_CAP of them, by plan and address; `more` counts the rest. See above."""
 
     items: tuple[UnhealthyBackend, ...] = ()
     more: int = 0
