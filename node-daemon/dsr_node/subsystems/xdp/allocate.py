@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,23 +24,30 @@ class Indices:
     ) -> None:
         self._name = name
         self._size = len(used)
-        self._free = self._in_order(used, generations)
+        self._used = used
+        self._generations = generations
+        self._taken = 0
 
-    def take(self) -> int:
-        """The next one. Raises NoRoomError."""
-        for index in self._free:
-            return index
-        raise NoRoomError(
-            f"all {self._size} {self._name} are in use; raise the limit (needs `dsr-node "
-            "--cleanup` once) or spread the services over more LB nodes"
-        )
+    def take(self, count: int) -> list[int]:
+        """The next ones. Raises NoRoomError, and takes none, where there are fewer."""
+        if not count:
+            return []
+        taken = self._free[self._taken : self._taken + count]
+        if len(taken) < count:
+            raise NoRoomError(
+                f"{count} more {self._name} are needed, of {self._size} in all "
+                f"{len(taken)} are free; raise the limit (needs `dsr-node --cleanup` once) or "
+                "spread the services over more LB nodes"
+            )
+        self._taken += count
+        return [int(index) for index in taken]
 
-    @staticmethod
-    def _in_order(used: NDArray[np.bool_], generations: NDArray[np.uint32] | None) -> Iterator[int]:
-        free = np.flatnonzero(~used)
-        if generations is not None:
-            free = free[np.argsort(generations[free], kind="stable")]
-        yield from map(int, free)
+    @cached_property
+    def _free(self) -> NDArray[np.intp]:
+        free = np.flatnonzero(~self._used)
+        if self._generations is None:
+            return free
+        return free[np.argsort(self._generations[free], kind="stable")]
 
 
 class Space:

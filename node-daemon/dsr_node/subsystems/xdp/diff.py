@@ -101,8 +101,8 @@ class _PoolDiff:
                 self._changes.backends_out += self._observed.backend_ids.get(index, {}).values()
 
     def _add(self, pool: Pool) -> int:
+        (index,) = self._free_pools.take(1)
         chunk, offset = self._space.take(pool.size)
-        index = self._free_pools.take()
         handles, writes = self._backends(pool, index)
         self._changes.backends_in += writes
         self._changes.tables.append(
@@ -134,7 +134,8 @@ class _PoolDiff:
         """Handles in the order of the pool's backends, and what is to be written for them."""
         there = self._observed.backend_ids.get(index, {})
         identities = [backend_identity(each.key) for each in pool.backends]
-        ids = [there.get(identity) or self._free_backends.take() for identity in identities]
+        new = iter(self._free_backends.take(sum(each not in there for each in identities)))
+        ids = [there[each] if each in there else next(new) for each in identities]
         rows = self._observed.backends[ids].tolist()
         handles: list[int] = []
         writes: list[BackendWrite] = []
@@ -190,7 +191,8 @@ def _frontends(
                 changes.frontends_in.append(FrontendWrite(key, index, place, flags, new=False))
             continue
         try:
-            changes.frontends_in.append(FrontendWrite(key, free.take(), place, flags, new=True))
+            (index,) = free.take(1)
+            changes.frontends_in.append(FrontendWrite(key, index, place, flags, new=True))
         except NoRoomError as error:
             changes.problems.append(Problem("NoRoom", str(error), plan=pool_key.plan))
     changes.frontends_out += sorted(observed.frontends.keys() - desired.frontends.keys())

@@ -1,0 +1,381 @@
+"""read() -> diff() -> apply() on real maps: what is desired is what packets meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dsr_node.bpf.objects import IncompatibleMapError
+from dsr_node.subsystems.xdp.changes import Changes
+from dsr_node.subsystems.xdp.identity import backend_identity, pool_identity
+from dsr_node.subsystems.xdp.limits import Limits
+from dsr_node.subsystems.xdp.observed import Observed
+from dsr_node.subsystems.xdp.state import (
+    FOREVER,
+    TCP,
+    UDP,
+    Backend,
+    BackendKey,
+    DirectorState,
+    FrontendKey,
+    Peer,
+    Pool,
+    PoolKey,
+    PreviousBackend,
+    address16,
+)
+from dsr_node.subsystems.xdp.subsystem import XdpSubsystem
+from dsr_node.table.maglev import wanted
+from dsr_node.table.word import handle, unpack
+
+from tests.packet.bpffs import private_bpffs
+from tests.packet.frames import MAC, segment
+from tests.packet.harness import LO
+from tests.packet.oracle import DROP, PASS, TX
+
+LIMITS = Limits(frontends=16, pools=4, backends=16, flows=64, vips=16, peers=16)
+SIZE = 251
+WEB, DNS = PoolKey("shop.web", 4), PoolKey("infra.dns", 6)
+OUR_MAC = bytes.fromhex(MAC.replace(":", ""))
+VIP4, VIP6 = address16("192.0.2.10"), address16("2001:db8::10")
+
+
+def backend(number: int, *, weight: int = 1, failed: bool = False, uid: str = "") -> Backend:
+    return Backend(
+        BackendKey(address16(f"192.0.2.{100 + number}"), uid or f"uid-{number}"),
+        weight=weight,
+        ifindex=LO,
+        mac=bytes([2, 0, 0, 0, 1, number]),
+        source_mac=OUR_MAC,
+        failed=failed,
+    )
+
+
+def pool(key: PoolKey, *backends: Backend, **fields: object) -> Pool:
+    return replace(Pool(key, seed=99, size=SIZE, backends=backends), **fields)  # type: ignore[arg-type]  # any field
+
+
+def state(*pools: Pool) -> DirectorState:
+    """WEB serves VIP4 80/TCP, any other pool VIP6 53/UDP and TCP."""
+    frontends = {FrontendKey(VIP4, TCP, 80): WEB}
+    frontends |= {FrontendKey(VIP6, protocol, 80): DNS for protocol in (TCP, UDP)}
+    held = {each.key: each for each in pools}
+    return DirectorState(
+        frontends={key: of for key, of in frontends.items() if of in held},
+        pools=held,
+        vips=frozenset({VIP4, VIP6}),
+        peers=frozenset({Peer(bytes([2, 0, 0, 0, 0, 3]), address16("192.0.2.3"))}),
+        announced={VIP4: FOREVER, VIP6: 10**18},
+        attachments=(),
+    )
+
+
+THREE = tuple(backend(number) for number in (1, 2, 3))
+BASE = state(pool(WEB, *THREE), pool(DNS, backend(1), backend(2)))
+
+
+class Node:
+    """A daemon's subsystem, and a look at what packets meet."""
+
+    def __init__(self, pins: Path, limits: Limits = LIMITS) -> None:
+        self.pins = pins
+        self.xdp = XdpSubsystem(pins, limits)
+
+    def hold(self, desired: DirectorState) -> Changes:
+        changes = self.xdp.diff(desired, self.xdp.read())
+        problems = self.xdp.apply(changes)
+        assert list(problems) == changes.problems
+        return changes
+
+    def restarted(self) -> Node:
+        return Node(self.pins)
+
+    def observed(self) -> Observed:
+        return self.xdp.read()
+
+    def words(self, of: Pool) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+        seen = self.observed()
+        row = seen.pools[seen.pool_index[pool_identity(of)]]
+        first = int(row["offset"])
+        return seen.chunks[int(row["chunk"])].words[first : first + int(row["size"])].copy()
+
+    def handles(self, of: Pool) -> list[int]:
+        seen = self.observed()
+        ids = seen.backend_ids[seen.pool_index[pool_identity(of)]]
+        return [
+            handle(int(seen.backends[id_]["generation"]), id_)
+            for each in of.backends
+            for id_ in [ids[backend_identity(each.key)]]
+        ]
+
+    def send(self, frame: bytes) -> tuple[int, bytes]:
+        """Verdict and destination MAC of a frame that comes in as if attached to lo."""
+        assert self.xdp._dataplane is not None
+        interfaces = self.xdp._dataplane.maps["interfaces"]
+        interfaces.update(LO.to_bytes(4, "little"), OUR_MAC + bytes(2))
+        run = self.xdp._dataplane.program.run(frame, ingress_ifindex=LO)
+        return run.verdict, run.frame[:6]
+
+
+@pytest.fixture
+def bpffs() -> Iterator[Path]:
+    with private_bpffs() as root:
+        yield root
+
+
+@pytest.fixture
+def node(bpffs: Path) -> Node:
+    return Node(bpffs / "dsr")
+
+
+def wanted_handles(node: Node, of: Pool) -> list[int]:
+    table = wanted(
+        [bytes(each.key) for each in of.backends],
+        [each.weight for each in of.backends],
+        [number for number, each in enumerate(of.backends) if each.failed],
+        of.seed,
+        of.size,
+    )
+    known = [*node.handles(of), 0]
+    return [known[number] for number in table.tolist()]
+
+
+def test_a_node_that_directs_nothing_makes_nothing(node: Node) -> None:
+    assert not node.hold(DirectorState())
+    assert node.xdp.modes() == {}
+    assert node.xdp.sweep(time.monotonic()).flows == 0
+    node.xdp.remove_all()
+    assert not node.pins.exists()
+
+
+def test_tables_hold_what_the_plan_wants_and_are_settled(node: Node) -> None:
+    node.hold(BASE)
+    for of in BASE.pools.values():
+        current, settled, moved = unpack(node.words(of))
+        assert current.tolist() == settled.tolist() == wanted_handles(node, of)
+        assert not moved.any()
+
+
+def test_holding_it_again_changes_nothing_also_after_a_restart(node: Node) -> None:
+    node.hold(BASE)
+    before = {key: node.words(of).tolist() for key, of in BASE.pools.items()}
+    assert not node.hold(BASE)
+    again = node.restarted()
+    assert not again.hold(BASE)
+    assert {key: again.words(of).tolist() for key, of in BASE.pools.items()} == before
+
+
+def test_a_failed_backend_loses_exactly_its_slots(node: Node) -> None:
+    node.hold(BASE)
+    before = unpack(node.words(BASE.pools[WEB])).current
+    failing = pool(WEB, backend(1), backend(2, failed=True), backend(3))
+    node.hold(state(failing, BASE.pools[DNS]))
+    current, settled, moved = unpack(node.words(failing))
+    lost = before == node.handles(failing)[1]
+    assert lost.any()
+    assert moved.tolist() == lost.tolist()
+    assert (current[~lost] == before[~lost]).all()
+    assert (settled == current).all(), "what was settled on the dead one takes current"
+    assert not node.hold(state(failing, BASE.pools[DNS]))
+
+
+def test_a_draining_backend_keeps_its_flows(node: Node) -> None:
+    node.hold(BASE)
+    draining = pool(WEB, backend(1), backend(2, weight=0), backend(3))
+    node.hold(state(draining))
+    handles = node.handles(draining)
+    current, settled, moved = unpack(node.words(draining))
+    assert handles[1] not in current
+    assert (settled[moved] != current[moved]).all()
+    assert handles[1] in settled[moved]
+
+
+def test_a_backend_that_left_is_of_the_past_and_its_id_comes_back_last(node: Node) -> None:
+    node.hold(BASE)
+    left = node.handles(BASE.pools[WEB])[0]
+    less = state(pool(WEB, *THREE[1:]), BASE.pools[DNS])
+    node.hold(less)
+    assert left not in unpack(node.words(less.pools[WEB])).current
+    back = node.hold(BASE)
+    again = node.handles(BASE.pools[WEB])[0]
+    assert again != left
+    assert len(back.backends_in) == 1
+    used = {again & 0xFFFFF}
+    for number in range(20):  # as many ids as there are, and more
+        machine = backend(1, uid=f"machine-{number}")
+        one = pool(WEB, machine, *THREE[1:])
+        node.hold(state(one, BASE.pools[DNS]))
+        used.add(node.handles(one)[0] & 0xFFFFF)
+    assert len(used) == LIMITS.backends - 1 - 4, "all but id 0 and those of the others"
+
+
+def test_a_new_machine_on_an_old_address_is_another_backend(node: Node) -> None:
+    node.hold(BASE)
+    old = node.handles(BASE.pools[WEB])
+    replaced = pool(WEB, backend(1, uid="another"), *THREE[1:])
+    node.hold(state(replaced, BASE.pools[DNS]))
+    assert node.handles(replaced)[0] != old[0]
+    assert node.handles(replaced)[1:] == old[1:]
+
+
+def test_without_pins_a_node_starts_from_what_was_settled_before(node: Node) -> None:
+    previous = tuple(PreviousBackend(each.key, 1) for each in (*THREE, backend(9)))
+    now = int(time.monotonic())
+    young = pool(WEB, *THREE, backend(4), previous=previous, moved_at=now)
+    node.hold(state(young))
+    current, settled, moved = unpack(node.words(young))
+    before = wanted([bytes(each.key) for each in previous], [1] * 4, [], 99, SIZE)
+    handles = [*node.handles(young)[:3], 0]
+    expected = [handles[number] for number in before.tolist()]
+    assert current.tolist() == wanted_handles(node, young)
+    assert settled.tolist() == [
+        was or now_ for was, now_ in zip(expected, current.tolist(), strict=True)
+    ]
+    assert moved.tolist() == [was != now_ for was, now_ in zip(expected, current, strict=True)]
+
+
+def test_what_moved_long_ago_is_settled_without_pins(node: Node) -> None:
+    previous = (PreviousBackend(backend(9).key, 1),)
+    long_ago = int(time.monotonic()) - 901
+    node.hold(state(pool(WEB, *THREE, previous=previous, moved_at=long_ago)))
+    assert not unpack(node.words(BASE.pools[WEB])).moved.any()
+
+
+def test_another_seed_is_another_table(node: Node) -> None:
+    node.hold(BASE)
+    other = replace(BASE.pools[WEB], seed=100)
+    changes = node.hold(state(other, BASE.pools[DNS]))
+    assert len(changes.pools_out) == 1
+    assert len(changes.frontends_in) == 1
+    assert not changes.frontends_in[0].new, "the frontend keeps its index"
+    assert not unpack(node.words(other)).moved.any()
+    assert not node.hold(state(other, BASE.pools[DNS]))
+
+
+def test_nothing_desired_leaves_empty_maps(node: Node) -> None:
+    node.hold(BASE)
+    node.hold(DirectorState())
+    seen = node.observed()
+    for held in (seen.frontends, seen.pool_index, seen.backend_ids, seen.vips, seen.peers):
+        assert not held
+    assert not seen.announced
+    assert not node.hold(DirectorState())
+
+
+def changed_mac(of: DirectorState) -> DirectorState:
+    moved = replace(THREE[0], mac=bytes([2, 0, 0, 0, 9, 9]))
+    return state(pool(WEB, moved, *THREE[1:]), of.pools[DNS])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed_mac,
+        lambda of: state(replace(of.pools[WEB], host=True), of.pools[DNS]),
+        lambda of: state(replace(of.pools[WEB], tcp_idle_s=60), of.pools[DNS]),
+        lambda of: replace(of, vips=frozenset({VIP4})),
+        lambda of: replace(of, peers=frozenset()),
+        lambda of: replace(of, announced={VIP4: 5}),
+        lambda of: replace(of, frontends={}),
+    ],
+    ids=["mac", "host", "idle", "vips", "peers", "announced", "frontends"],
+)
+def test_any_change_is_made_once(
+    node: Node, change: Callable[[DirectorState], DirectorState]
+) -> None:
+    node.hold(BASE)
+    desired = change(BASE)
+    assert node.hold(desired)
+    assert not node.hold(desired)
+    assert not node.restarted().hold(desired)
+    assert node.hold(BASE)
+
+
+def test_drift_in_the_maps_is_repaired(node: Node) -> None:
+    node.hold(BASE)
+    seen = node.observed()
+    seen.backends[1]["mac"] = bytes(6)
+    seen.chunks[0].words[7] = 0
+    seen.frontend_info[0] = (3, 0)
+    assert node.hold(BASE)
+    assert not node.hold(BASE)
+    assert unpack(node.words(BASE.pools[WEB])).current.tolist() == wanted_handles(
+        node, BASE.pools[WEB]
+    )
+
+
+def test_what_does_not_fit_is_that_plans_problem_alone(node: Node) -> None:
+    crowd = tuple(backend(number) for number in range(20, 40))
+    desired = state(pool(DNS, *crowd), pool(WEB, *THREE))
+    changes = node.hold(desired)
+    assert [(each.plan, each.reason) for each in changes.problems] == [("infra.dns", "NoRoom")]
+    assert set(node.observed().frontends) == {FrontendKey(VIP4, TCP, 80)}
+    bad = state(pool(DNS, backend(1), backend(1)), pool(WEB, *THREE))
+    assert [each.reason for each in node.hold(bad).problems] == ["NoTable"]
+
+
+def test_a_plan_that_grows_too_large_keeps_what_it_has(node: Node) -> None:
+    node.hold(BASE)
+    before = node.words(BASE.pools[DNS]).tolist()
+    crowd = tuple(backend(number) for number in range(20, 40))
+    changes = node.hold(state(pool(WEB, *THREE), pool(DNS, *crowd)))
+    assert [each.plan for each in changes.problems] == ["infra.dns"]
+    assert node.words(BASE.pools[DNS]).tolist() == before
+
+
+def test_packets_are_forwarded_and_counted(node: Node) -> None:
+    desired = state(pool(WEB, *THREE))
+    node.hold(desired)
+    macs = {each.mac for each in THREE}
+    for port in range(50):
+        verdict, mac = node.send(segment(4, sport=1000 + port))
+        assert verdict == TX
+        assert mac in macs
+    assert node.send(segment(6))[0] == PASS
+    stats = node.xdp.stats(desired)
+    assert stats.frontends[FrontendKey(VIP4, TCP, 80)].packets == 50
+    by_backend = [stats.backends[WEB, each.key].packets for each in THREE]
+    assert sum(by_backend) == 50
+    assert all(by_backend)
+    node.hold(state(pool(WEB, *(replace(each, failed=True) for each in THREE))))
+    assert node.send(segment(4))[0] == DROP
+    assert node.xdp.stats(desired).drops["no_backend"] == 1
+
+
+def test_a_reused_index_starts_counting_anew(node: Node) -> None:
+    test_packets_are_forwarded_and_counted(node)
+    node.hold(DirectorState())
+    node.hold(BASE)
+    stats = node.xdp.stats(BASE)
+    assert {each.packets for each in stats.frontends.values()} == {0}
+    assert {each.packets for each in stats.backends.values()} == {0}
+
+
+def test_leases_are_renewed_alone(node: Node) -> None:
+    node.hold(BASE)
+    node.xdp.renew({VIP4: 77})
+    assert node.observed().announced == {VIP4: 77, VIP6: 10**18}
+
+
+def test_other_limits_than_the_pinned_maps_are_an_error_that_helps(node: Node) -> None:
+    node.hold(BASE)
+    other = Node(node.pins, replace(LIMITS, flows=128))
+    with pytest.raises(IncompatibleMapError, match=r"flows.*--cleanup"):
+        other.hold(BASE)
+    other.xdp.remove_all()
+    assert not node.pins.exists()
+
+
+def test_a_table_may_lie_in_another_chunk(bpffs: Path) -> None:
+    node = Node(bpffs / "dsr", LIMITS)
+    large = [pool(PoolKey(f"big.n{n}", 4), backend(n), size=524287) for n in range(3)]
+    desired = DirectorState(pools={each.key: each for each in large})
+    node.hold(desired)
+    assert len(node.observed().chunks) == 2
+    assert not node.restarted().hold(desired)
+    for each in large:
+        assert set(node.words(each).tolist()) == {node.handles(each)[0] * (1 + 2**32)}
