@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable
@@ -20,6 +21,7 @@ from dsr_operator.client import ApiError, Client, UnreachableError
 from dsr_operator.compile import reasons
 from dsr_operator.compile.inputs import ServiceKey
 from dsr_operator.core import Lease
+from dsr_operator.discovery import wait_until_served
 from dsr_operator.health import Health
 from dsr_operator.leader import Leader
 from dsr_operator.liveness import GAP, POLL, Liveness
@@ -32,6 +34,12 @@ log = logging.getLogger(__name__)
 
 GAUGES_PERIOD = 5.0
 HANGS_AFTER = 120.0
+STOPPING = 5.0
+"""Seconds for all tasks to end; a pod is given 30."""
+
+
+class WatchesEndedError(Exception):
+    """kopf or the audit has ended: the cache is not fed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,10 @@ class Operator:
         self._health = Health(self._metrics, self._unhealthy, self._unready)
         self._leases_at: float | None = None
         self._liveness_known = asyncio.Event()
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._metrics.leading.set_function(self._leader.leads)
+        self._metrics.queue.set_function(lambda: len(self._queue))
 
     def _wake(self, keys: Iterable[ServiceKey]) -> None:
         # Before it leads, a replica keeps its cache warm and its queue empty.
@@ -72,36 +83,54 @@ class Operator:
 
     async def start(self) -> int:
         """Start everything; returns the port that is listened on."""
+        self._take_signals()
         port = await self._health.start(self._config.listen_host, self._config.listen_port)
         for name, work in self._work().items():
             self._tasks.append(asyncio.create_task(work, name=name))
-        self._tasks.extend(
-            await kopf.spawn_tasks(
-                registry=handlers.registry(self._cache, self._audit),
-                settings=handlers.settings(),
-                standalone=True,
-                clusterwide=True,
-            )
-        )
         return port
 
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         return {
-            "audit": self._audit.run(),
+            "watches": self._watch(),
             "liveness": self._watch_leases(),
             "leader": self._leader.run(),
             "reconcile": self._lead(),
             "gauges": self._keep_gauges(),
         }
 
-    async def until(self, stop: asyncio.Event) -> int:
-        """Wait for `stop` or for the end of any part; returns the exit code."""
-        stopped = asyncio.create_task(stop.wait(), name="stop")
-        done, _ = await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        failed = [t for t in done if t is not stopped]
+    async def _watch(self) -> None:
+        """Run kopf, and check on it. Raises WatchesEndedError if a part of either ends."""
+        await wait_until_served(self._client)
+        tasks = await kopf.spawn_tasks(
+            registry=handlers.registry(self._cache, self._audit),
+            settings=handlers.settings(),
+            standalone=True,
+            clusterwide=True,
+        )
+        self._take_signals()  # kopf has taken them
+        tasks = [*tasks, asyncio.create_task(self._audit.run(), name="audit")]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            raise WatchesEndedError(", ".join(_how_ended(task) for task in done))
+        finally:
+            # Once, and waited for: kopf's tasks clean up after one another, and a second
+            # cancellation in the midst of that leaves some of them behind for ever.
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=STOPPING)
+
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+
+    async def until(self, done: asyncio.Event | None = None) -> int:
+        """Wait for `done`, a signal or the end of any part, and stop; returns the exit code."""
+        ends = [done, self._stopping] if done else [self._stopping]
+        stops = [asyncio.create_task(event.wait(), name="stop") for event in ends]
+        ended, _ = await asyncio.wait([*stops, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in ended if task not in stops]
         for task in failed:
-            error = None if task.cancelled() else task.exception()
-            log.error("%s has ended: %s; the operator ends with it", task.get_name(), error)
+            log.error("%s; the operator ends with it", _how_ended(task))
         await self._stop()
         return 1 if failed else 0
 
@@ -113,7 +142,7 @@ class Operator:
         await self._leader.release()
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks, timeout=2.0)
+        await asyncio.wait(self._tasks, timeout=2 * STOPPING)
         await self._health.stop()
         await self._client.close()
 
@@ -159,8 +188,6 @@ class Operator:
 
     async def _keep_gauges(self) -> None:
         while True:
-            self._metrics.queue.set(len(self._queue))
-            self._metrics.leading.set(self._leader.leads())
             ready: Counter[str] = Counter({"True": 0, "False": 0, "Unknown": 0})
             for service in self._cache.services.values():
                 statuses = {c.type: c.status for c in service.status.conditions}
@@ -195,3 +222,9 @@ class Operator:
         if self._leases_at is None or time.monotonic() - self._leases_at > GAP:
             wrong.append("the API server cannot be reached, or nodes' Leases cannot be read")
         return wrong
+
+
+def _how_ended(task: asyncio.Task[Any]) -> str:
+    error = None if task.cancelled() else task.exception()
+    why = f"{type(error).__name__}: {error}" if error else "without an error"
+    return f"{task.get_name()} has ended ({why})"

@@ -21,13 +21,13 @@ from dsr_operator.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-PERIOD = 120.0
+PERIOD = 60.0
 """Seconds between two audits of a kind when nothing calls for one."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds for the cache to catch up with a list, after each comparison that found it behind."""
 
-DEAD_AFTER = 60.0
+DEAD_AFTER = 30.0
 """Seconds that a cache may be behind while the API server answers, before the process is ill."""
 
 COMPLAINT_PERIOD = 30.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import uuid
@@ -91,14 +90,10 @@ def uninstall(*, timeout: float, kubeconfig: str | None, **names: str) -> None:
 
 
 async def _serve(config: Config) -> int:
-    stop = asyncio.Event()
     operator = Operator(config)
-    started = await operator.start()
-    # kopf has set handlers of its own by now; ours replace them.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    log.info("listening on port %d; namespace %s", started, config.namespace)
-    return await operator.until(stop)
+    port = await operator.start()
+    log.info("listening on port %d; namespace %s", port, config.namespace)
+    return await operator.until()
 
 
 def _own_namespace() -> str:
@@ -117,6 +112,9 @@ def configure_logging(level: str) -> None:
     if level != "debug":
         logging.getLogger("kopf").setLevel(logging.WARNING)
         logging.getLogger("asyncio").setLevel(logging.WARNING)
+        # kopf logs each attempt of each watch; that the API server is away is told by ourselves.
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(lambda record: not record.getMessage().startswith("Request attempt"))
 
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from dsr_operator.compile.inputs import ServiceKey
 
 
 class WorkQueue:
-    """Keys with due times (seconds of the event loop's clock).
+    """Keys with due times; `now` gives steady seconds.
 
     A key that is asked for again before it is due keeps the earlier time. A key that is being
     worked on is handed out again only after `done`, so that nobody works on it twice at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._due: dict[ServiceKey, float] = {}
         self._heap: list[tuple[float, ServiceKey]] = []
         self._busy: set[ServiceKey] = set()
@@ -24,12 +26,12 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Keys that are due by now, and those being worked on."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         return sum(due <= now for due in self._due.values()) + len(self._busy)
 
     def add(self, keys: Iterable[ServiceKey], delay: float) -> None:
         """Have the keys looked at in `delay` seconds, or earlier."""
-        due = asyncio.get_running_loop().time() + delay
+        due = self._now() + delay
         for key in keys:
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
@@ -64,6 +66,6 @@ class WorkQueue:
         while self._heap:
             due, key = self._heap[0]
             if self._due.get(key) == due and key not in self._busy:
-                return due - asyncio.get_running_loop().time()
+                return due - self._now()
             heapq.heappop(self._heap)
         return None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from dsr_api.base import OPERATOR_FIELD_MANAGER, WITHDRAWAL_FINALIZER, Metadata, encode
 from dsr_api.plan import DSRPlan, DSRPlanSpec, plan_name
 from dsr_api.service import DSRServiceStatus
@@ -46,9 +47,17 @@ class Writer:
         if current is not None:
             metadata["uid"] = current.metadata.uid
             metadata["resourceVersion"] = current.metadata.resource_version
-        document = _document(kinds.PLAN, metadata, spec=encode(spec))
+        document = _document(kinds.PLAN, metadata, spec=_in_full(spec))
         answer = await self._send("PATCH", "plan", kinds.PLAN.path(name=name), document, APPLY)
         self._cache.put(kinds.PLAN, answer)
+        taken = self._cache.plans.get(name)
+        if taken is None or taken.spec != spec:
+            raise ApiError(
+                409,
+                "NotTaken",
+                f"DSRPlan {name} is not what was written: somebody else writes it, or its CRD is of"
+                " another release (kubectl get --show-managed-fields tells who)",
+            )
 
     async def delete_plan(self, plan: DSRPlan) -> None:
         """Delete exactly this edition of a plan. One that is gone already is no error."""
@@ -123,6 +132,13 @@ class Writer:
             raise
         self._metrics.writes.labels(what, "done").inc()
         return answer
+
+
+def _in_full(spec: DSRPlanSpec) -> dict[str, Any]:
+    """With all fields, also those at their defaults: what somebody else has set gives way."""
+    fields = zip(spec.__struct_fields__, spec.__struct_encode_fields__, strict=True)
+    values = {encoded: msgspec.to_builtins(getattr(spec, name)) for name, encoded in fields}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _document(kind: kinds.Kind, metadata: dict[str, Any], **rest: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import aiohttp
 
 
 class OperatorProcess:
-    """`dsr-operator run`; its log is a file. Each start is a new candidate."""
+    """`dsr-operator run`; its log is a file. Started again it is the same candidate."""
 
     def __init__(self, kubeconfig: Path, namespace: str, log: Path) -> None:
         self._command = [
@@ -24,6 +24,7 @@ class OperatorProcess:
             "run",
             f"--kubeconfig={kubeconfig}",
             f"--namespace={namespace}",
+            f"--identity={log.stem}",
             "--listen=127.0.0.1:0",
         ]
         self._path = log
