@@ -15,4 +15,9 @@ def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
     Raises CalledProcessError, whose `stderr` tells what the API server said.
     """
     command = [str(ensure_binaries(say).kubectl), f"--kubeconfig={kubeconfig}", *arguments]
-    return subprocess.run(command, input=stdin, check=True, text=True, capture_output=True).stdout
+    try:
+        done = subprocess.run(command, input=stdin, check=True, text=True, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stderr)
+        raise
+    return done.stdout
