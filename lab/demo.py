@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from lab import network, observe, snapshot
 from lab.controlplane import ControlPlaneError
+from lab.diagnosis import diagnosis
 from lab.errors import LabError
 from lab.laboratory import EXAMPLE, Lab
 from lab.names import VIPS
@@ -31,6 +32,8 @@ REQUESTS = 200
 DATAGRAMS = 100
 RATE = 200.0
 """Requests a second while things go wrong."""
+LONG = 30
+"""Connections that stay open."""
 NOTICE_SECONDS = 4.0
 """A dead backend is out of the tables after three missed answers, one a second, and some slack."""
 FIRST_REPLY_SECONDS = 5.0
@@ -69,6 +72,8 @@ class Demo:
         self._kill()
         self._title("kubectl delete -f examples/web.yaml")
         self._delete(before)
+        self._title("Uninstall: dsr-node --cleanup on every node, as the chart's hook does it")
+        self._uninstall(before)
 
     def _title(self, text: str) -> None:
         self._console.print(f"\n[bold cyan]{text}[/bold cyan]")
@@ -128,6 +133,8 @@ class Demo:
             times = [f"{each.percentile(percent):.1f}" for percent in (50, 99)]
             table.add_row(name, str(each.asked), str(each.answered), *times, shares)
         self._console.print(table)
+        note = "UDP keeps to the backend a slot had first for a while: a datagram shows no beginning"
+        self._console.print(f"  [dim]{note}[/dim]")
 
     def _download(self) -> None:
         nodes = {"client": [self._client], "LB nodes": self._lbs}
@@ -154,8 +161,9 @@ class Demo:
 
     def _drain(self) -> None:
         load = Load(self._client, "http", VIPS, rate=RATE)
-        long = Load(self._client, "long", VIPS, connections=30)
+        long = Load(self._client, "long", VIPS, connections=LONG)
         with self._progress.step(f"node {DRAINED}: weight 0, under {RATE:.0f} requests/s"):
+            until("all connections are open", self._long_are_open, 20)
             self._weight(DRAINED, "0")
             until(f"{DRAINED} drains", lambda: self._counts() == (BACKENDS, BACKENDS - 2, 2), 15)
             until("the LB nodes have it", self._programmed, 15)
@@ -165,12 +173,17 @@ class Demo:
         failed = outcome.failed + after.failed
         asked = outcome.asked + after.asked
         self.prove("a drain fails no request", failed == 0, f"{failed} of {asked} failed")
-        broken = f"{held.failed} of 30 broken, {held.by_backend.get(DRAINED, 0)} answers on it"
-        self.prove("and breaks no open connection", held.failed == 0, broken)
+        on_it = held.by_backend.get(DRAINED, 0)
+        found = f"{held.failed} of {LONG} broken; {on_it} answers came from {DRAINED}"
+        self.prove("and breaks no open connection", not held.failed and on_it > 0, found)
         new = after.by_backend.get(DRAINED, 0)
         self.prove(f"{DRAINED} gets no new ones", new == 0, f"{new} of {after.asked}")
         self._weight(DRAINED, "1")
         until(f"{DRAINED} is back", lambda: self._counts() == (BACKENDS, BACKENDS, 0), 15)
+
+    def _long_are_open(self) -> bool:
+        listed = self._client.run(["ss", "-Htn", "state", "established"])
+        return len(listed.splitlines()) >= LONG
 
     def _weight(self, node: str, weight: str) -> None:
         self.lab.kubectl(
@@ -220,15 +233,33 @@ class Demo:
             started = time.monotonic()
             self.lab.kubectl("delete", "-f", str(EXAMPLE), "--wait", "--timeout=60s")
             took = time.monotonic() - started
+        claim = "no VIP, no sysctl, no XDP program is left of it"
+        found = f"{took:.1f} s after the delete; the daemons keep their maps, empty"
+        self._prove_same(claim, found, before, snapshot.without_maps)
+
+    def _uninstall(self, before: dict[str, snapshot.Snapshot]) -> None:
+        with self._progress.step("clean up"):
+            for node in self._in_cluster:
+                self.lab.clean_up(node.member.name)
+        self._prove_same("every kernel is as it was", "bpffs, too", before, lambda held: held)
+
+    def _prove_same(
+        self,
+        claim: str,
+        found: str,
+        before: dict[str, snapshot.Snapshot],
+        looking_at: Callable[[snapshot.Snapshot], snapshot.Snapshot],
+    ) -> None:
         after = self._snapshots()
-        changes = {name: snapshot.differences(before[name], after[name]) for name in before}
-        compared = sum(len(each) for each in after.values())
-        for name, each in changes.items():
-            for change in each:
-                self._console.print(f"  [red]{name}: {change}[/red]", highlight=False)
-        found = f"{compared} settings of {len(after)} nodes compared, {took:.1f} s after the delete"
-        claim = "every kernel is as it was"
-        self.prove(claim, not any(changes.values()), found)
+        changes = [
+            f"{name}: {change}"
+            for name in before
+            for change in snapshot.differences(looking_at(before[name]), looking_at(after[name]))
+        ]
+        for each in changes:
+            self._console.print(f"  [red]{each}[/red]")
+        compared = sum(len(looking_at(each)) for each in after.values())
+        self.prove(claim, not changes, f"{compared} settings of {len(after)} nodes equal; {found}")
 
     def _snapshots(self) -> dict[str, snapshot.Snapshot]:
         return {each.member.name: snapshot.take(each) for each in self._in_cluster}
@@ -267,6 +298,11 @@ def _run(console: Console, *, keep: bool) -> Demo:
     demo = Demo(lab, console)
     try:
         demo.run()
+    except LabError:
+        for title, text in diagnosis(lab):
+            console.print(f"[dim]--- {title}[/dim]")
+            console.print(text, markup=False)
+        raise
     finally:
         if keep:
             _leave(lab, console)

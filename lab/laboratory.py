@@ -187,6 +187,13 @@ class Lab:
         self.kill_part(part)
         self.start_part(part)
 
+    def clean_up(self, name: str) -> None:
+        """What the chart's uninstall hook makes a node do: end its daemon, undo all it did."""
+        node, _ = self._node_part(name)
+        node.kill_program(DAEMON)
+        program = self._cluster.daemon_program(node.member)
+        node.run([*program.argv, "--cleanup"])
+
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs a command on a node, with the caller's terminal."""
         found, _ = self._node_part(node)

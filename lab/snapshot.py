@@ -52,6 +52,11 @@ def _of_link(link: Mapping[str, object]) -> dict[str, str]:
     return held
 
 
+def without_maps(held: Snapshot) -> Snapshot:
+    """All but the bpffs: a running daemon keeps its maps, empty, for the next service."""
+    return {name: value for name, value in held.items() if not name.startswith("bpffs ")}
+
+
 def differences(before: Snapshot, after: Snapshot) -> list[str]:
     """What has come, gone or changed, sorted; empty if nothing has."""
     changes = [f"gone: {each}" for each in before.keys() - after.keys()]

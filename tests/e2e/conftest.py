@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.diagnosis import diagnosis
 from lab.laboratory import Lab
 from lab.progress import Silence
 from lab.settings import lab_names
 from tests.e2e.labs import heal, new_lab
-
-LOG_LINES = 15
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,12 +47,9 @@ def web(lab: Lab) -> Iterator[Lab]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the ends of the lab's logs beside a failure."""
+    """Show what the lab has to say beside a failure."""
     report = yield
     made = getattr(item, "funcargs", {}).get("lab")
     if call.excinfo and isinstance(made, Lab):
-        for part in ("operator", *(each for each in made.nodes if each != "client")):
-            log = made.log(part)
-            lines = log.read_text().splitlines()[-LOG_LINES:] if log.exists() else ["(no log)"]
-            report.sections.append((f"log of {part}", "\n".join(lines)))
+        report.sections += diagnosis(made)
     return report

@@ -38,7 +38,8 @@ def _snapshots(lab: Lab) -> dict[str, snapshot.Snapshot]:
 
 def _assert_same(lab: Lab, before: dict[str, snapshot.Snapshot]) -> None:
     after = _snapshots(lab)
-    changes = {each: snapshot.differences(before[each], after[each]) for each in NODES}
+    seen = snapshot.without_maps
+    changes = {each: snapshot.differences(seen(before[each]), seen(after[each])) for each in NODES}
     assert not any(changes.values()), changes
 
 
@@ -74,7 +75,8 @@ def test_ipv4_ipv6_tcp_udp_and_large_replies_past_the_load_balancer(web: Lab) ->
     for kind in ("http", "udp"):
         outcome = Load(client, kind, VIPS, rate=200, count=200).wait(60)
         assert (outcome.answered, outcome.failed) == (200, 0), outcome.failures
-        assert set(outcome.by_backend) == BACKENDS
+        # Datagrams keep to the settled backend for a while after slots have moved (rule 4).
+        assert set(outcome.by_backend) == BACKENDS if kind == "http" else outcome.by_backend
     lbs = [web.nodes[each] for each in ("lb1", "lb2")]
     for vip in VIPS:
         before = [observe.uplink_traffic(each) for each in lbs]
@@ -107,6 +109,21 @@ def test_a_namespace_takes_its_services_along(
         lab.kubectl("delete", "namespace", "shop", "--timeout=90s")
         assert holders(lab, "10.77.0.105") == set()
     _assert_same(lab, untouched)
+
+
+def test_clean_up_leaves_the_kernel_as_it_was_found(
+    lab: Lab, untouched: dict[str, snapshot.Snapshot]
+) -> None:
+    lab.kubectl("apply", "-f", str(EXAMPLE))
+    lab.kubectl("wait", "--for=condition=Ready", "dsr/web", "--timeout=60s")
+    for node in NODES:
+        lab.clean_up(node)
+    after = _snapshots(lab)
+    changes = {each: snapshot.differences(untouched[each], after[each]) for each in NODES}
+    assert not any(changes.values()), changes
+    for node in NODES:
+        lab.start_part(f"{node}/daemon")
+    lab.kubectl("delete", "dsr", "web", "--timeout=60s")
 
 
 def test_explain_teaches(lab: Lab) -> None:
