@@ -267,7 +267,7 @@ class Engine:
         """Whether there is news of where XDP can run. A VIP must not be announced where it cannot:
         there is another pass at once, which knows."""
         errors = {
-            problem.interface: f"{problem.reason}: {problem.message}"
+            problem.interface: f"{problem.interface}: {problem.message} ({problem.reason})"
             for problem in outcome.problems
             if not problem.plan
         }

@@ -35,7 +35,11 @@ def run(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
-def until(condition: Callable[[], object], seconds: float, what: str) -> float:
+PATIENCE = 30.0
+"""Seconds for what has no promised time: a machine may be busy with other things."""
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> float:
     """Waits for a condition; how long that took. An assertion fails with what was waited for."""
     begin = time.monotonic()
     while not condition():
@@ -45,7 +49,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> float:
 
 
 @cache
-def _wire() -> Path:
+def wire() -> Path:
     """A program that passes every packet, built."""
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))
     atexit.register(shutil.rmtree, directory)
@@ -129,7 +133,7 @@ class Lan:
         )
         self.switch.run("ip", "link", "set", port, "master", "br0", "up")
         # XDP_TX into a veth needs a program at its other end, and checksums that are filled in.
-        self.switch.run("ip", "link", "set", port, "xdp", "object", str(_wire()), "section", "xdp")
+        self.switch.run("ip", "link", "set", port, "xdp", "object", str(wire()), "section", "xdp")
         self.switch.run("ethtool", "-K", port, "tx", "off")
         machine.run("ethtool", "-K", "eth0", "tx", "off")
         machine.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")

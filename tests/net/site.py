@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -17,7 +17,7 @@ import yaml
 from dsr_api.base import API_VERSION, Metadata
 from dsr_api.plan import Director, DSRPlan, DSRPlanSpec, Frontend, PlanBackend, PlanService
 
-from tests.net.segment import Lan, Machine, lan, until
+from tests.net.segment import Lan, Machine, lan, until, wire
 
 DSR_NODE = str(Path(sys.executable).with_name("dsr-node"))
 VIP4, VIP6 = "10.77.9.1", "fd77::9:1"
@@ -43,6 +43,14 @@ Server(("::", 8080), Handler).serve_forever()
 """
 
 _LISTENING = ("ss", "-Htln", "sport", "= :8080")
+
+_NO_REPORT: dict[str, Any] = {
+    "announcing": [],
+    "problems": [],
+    "unhealthy": [],
+    "repairs": {},
+    "alarm": "",
+}
 
 _LOAD = """
 import http.client, sys, time
@@ -94,6 +102,20 @@ class Node:
         command = self._command("--cleanup")
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
+    def state(self) -> dict[str, Any]:
+        """What the daemon shows of itself."""
+        shown = self.machine.run("curl", "-sf", "http://127.0.0.1:9787/state", check=False)
+        found: dict[str, Any] = json.loads(shown or "{}")
+        return {**found, "report": found.get("report") or _NO_REPORT}
+
+    def announcing(self) -> list[str]:
+        return list(self.state()["report"]["announcing"])
+
+    def problems(self, reason: str) -> list[str]:
+        """Their messages."""
+        told = self.state()["report"]["problems"]
+        return [each["message"] for each in told if each["reason"] == reason]
+
     def logged(self, text: str) -> bool:
         return self.log.exists() and text in self.log.read_text()
 
@@ -114,7 +136,7 @@ class Site:
         for name in ("rs1", "rs2"):
             self.spawn(name, sys.executable, "-c", _SERVER, name)
         for name in ("rs1", "rs2"):
-            until(partial(self.machines[name].run, *_LISTENING), 5, "a web server")
+            until(partial(self.machines[name].run, *_LISTENING), "a web server")
 
     def spawn(self, name: str, *command: str) -> subprocess.Popen[str]:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -131,14 +153,18 @@ class Site:
         draft.write_text(yaml.safe_dump(document))
         draft.replace(self.plans / f"{plan.metadata.name}.yaml")
 
+    def attach_foreign_program(self, machine: Machine) -> None:
+        """As another product's XDP program would sit on the uplink."""
+        machine.run("ip", "link", "set", "eth0", "xdp", "object", str(wire()), "section", "xdp")
+
     def get(self, url: str, seconds: float = 2.0) -> str:
         """What the client gets; "" for no answer."""
         curl = ("curl", "-sg", "--noproxy", "*", "--max-time", str(seconds), url)
         return self.client.run(*curl, check=False).strip()
 
-    def answers(self, url: str, seconds: float = 10.0) -> float:
+    def answers(self, url: str) -> float:
         """Waits for the first answer; how long that took."""
-        return until(lambda: self.get(url, 0.3), seconds, f"an answer from {url}")
+        return until(lambda: self.get(url, 0.3), f"an answer from {url}")
 
     def load(self, seconds: float, vip: str = VIP4) -> subprocess.Popen[str]:
         return self.spawn("client", sys.executable, "-c", _LOAD, vip, str(seconds))
@@ -194,12 +220,3 @@ def site(directory: Path) -> Iterator[Site]:
         finally:
             for log in sorted(directory.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text()}")
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -61,6 +61,11 @@ class Asker:
         """Whether each VIP has been asked for."""
         return len(self.answers) == len(self._asked)
 
+    @property
+    def due(self) -> float:
+        """When the next tick is needed."""
+        return self._schedule.next
+
     def keep(self, wanted: frozenset[Announcement], now: float) -> None:
         """Asks for what is new; forgets the answers for what is gone."""
         change = difference(wanted, frozenset(self._asked), frozenset(self._asked))
@@ -113,7 +118,13 @@ class Announcer:
         self._tell = tell
         self._announced: frozenset[Announcement] = frozenset()
         self._schedule: Schedule[tuple[Announcement, int]] = Schedule()
+        self._wanted_groups: frozenset[tuple[str, int]] = frozenset()
         self._groups = Groups()
+
+    @property
+    def due(self) -> float:
+        """When the next tick is needed: now, while there are groups to join or to leave."""
+        return self._schedule.next if self._groups.joined == self._wanted_groups else 0.0
 
     def read(self) -> frozenset[Announcement]:
         """The VIPs that the segment has been told of."""
@@ -130,6 +141,11 @@ class Announcer:
         for announcement in sorted(change.add, key=lambda a: a.vip):
             self._schedule.at(now, (announcement, 0))
         self._announced = (self._announced | change.add) - change.remove
+        self._wanted_groups = frozenset(
+            (solicited_node(announcement.vip), announcement.ifindex)
+            for announcement in self._announced
+            if ":" in announcement.vip
+        )
 
     def tick(self, now: float) -> None:
         """Tells the segment what is due, and joins or leaves some groups. Raises OSError."""
@@ -138,13 +154,7 @@ class Announcer:
                 self._tell(announcement)
                 if count == 0:
                     self._schedule.at(now + REPEAT, (announcement, 1))
-        self._groups.approach(
-            frozenset(
-                (solicited_node(announcement.vip), announcement.ifindex)
-                for announcement in self._announced
-                if ":" in announcement.vip
-            )
-        )
+        self._groups.approach(self._wanted_groups)
 
 
 class Groups:
@@ -154,12 +164,15 @@ class Groups:
         self._joined: dict[tuple[str, int], socket.socket] = {}
         self._members: dict[socket.socket, int] = {}
 
+    @property
+    def joined(self) -> frozenset[tuple[str, int]]:
+        """The present ones."""
+        return frozenset(self._joined)
+
     def approach(self, wanted: frozenset[tuple[str, int]]) -> None:
         """Joins and leaves a few of those that are missing or too many: each takes the kernel up
         to a millisecond, under the lock that all network configuration shares. Raises OSError."""
-        if wanted == self._joined.keys():
-            return
-        change = difference(wanted, frozenset(self._joined), frozenset(self._joined))
+        change = difference(wanted, self.joined, self.joined)
         for group in sorted(change.remove)[:_GROUPS_PER_TICK]:
             self._leave(group)
         for group in sorted(change.add)[:_GROUPS_PER_TICK]:

@@ -136,4 +136,5 @@ class Kernel:
         change = self.xdp.diff(state.director, self.xdp.read())
         outcome.problems = self.xdp.apply(change)
         outcome.modes = self.xdp.modes()
-        return bool(replace(change, announced_in={}))  # a lease's end moves on with every pass
+        # A lease's end moves on with every pass, and what failed is tried again with every pass.
+        return not outcome.problems and bool(replace(change, announced_in={}))

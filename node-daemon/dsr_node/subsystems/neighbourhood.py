@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from dsr_node.state.types import Announcement, Network, NodeState, Target
@@ -28,6 +29,7 @@ class Neighbourhood:
         self.announcer = Announcer(self._tell)
         self.error = ""
         self._segments = Segments(self._heard)
+        self._woken = asyncio.Event()
 
     async def settle(self) -> None:
         """Returns when every neighbour and VIP has been asked for long enough."""
@@ -45,11 +47,13 @@ class Neighbourhood:
         if change.remove:
             self.neighbours.remove(change.remove)
         self.asker.keep(state.to_ask, now)
+        self._woken.set()
 
     def announce(self, wanted: frozenset[Announcement]) -> None:
         """Tells the segment of VIPs that the XDP program answers for since just now."""
         change = self.announcer.diff(wanted, self.announcer.read())
         self.announcer.apply(change, asyncio.get_running_loop().time())
+        self._woken.set()
 
     async def run(self) -> None:
         """Ticks for ever."""
@@ -62,7 +66,19 @@ class Neighbourhood:
                 if str(error) != self.error:
                     _log.warning("on the uplink's segment: %s; it is tried again", error)
                 self.error = str(error)
-            await asyncio.sleep(TICK)
+            await self._until(min(self.neighbours.due, self.asker.due, self.announcer.due))
+
+    async def _until(self, due: float) -> None:
+        """Sleeps until something is due or has been asked for, at least for a tick."""
+        self._woken.clear()
+        await asyncio.sleep(TICK)
+        now = asyncio.get_running_loop().time()
+        if due > now and not self._woken.is_set():
+            try:
+                async with asyncio.timeout(None if due == math.inf else due - now):
+                    await self._woken.wait()
+            except TimeoutError:
+                return
 
     def _tick(self, now: float) -> None:
         self._segments.receive()

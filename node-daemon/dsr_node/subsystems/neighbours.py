@@ -58,6 +58,11 @@ class Neighbours:
         """Whether each target has answered, or failed to."""
         return all(watched.known.alive is not None for watched in self._watched.values())
 
+    @property
+    def due(self) -> float:
+        """When the next tick is needed."""
+        return self._schedule.next
+
     def read(self) -> frozenset[Target]:
         """The targets that are watched."""
         return frozenset(self._watched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,8 +19,10 @@ class Schedule(Generic[T]):
         self._heap: list[tuple[float, int, T]] = []
         self._count = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._heap)
+    @property
+    def next(self) -> float:
+        """When the next item is due; infinity if there is none."""
+        return self._heap[0][0] if self._heap else math.inf
 
     def at(self, when: float, item: T) -> None:
         """Puts an item in; equal times keep the order of the calls."""
