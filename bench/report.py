@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import platform
 from collections.abc import Sequence
@@ -41,12 +40,6 @@ def machine() -> str:
     """What was measured on, and how busy it is: the first thing to look at in a bad result."""
     load = os.getloadavg()[0]
     return f"{os.cpu_count()} CPUs, load average {load:.1f}, Linux {platform.release()}"
-
-
-def growth(values: Sequence[float]) -> list[str]:
-    """Each value over the one before: 2 where what doubles costs double."""
-    pairs = itertools.pairwise(values)
-    return ["", *(f"x {now / before:.1f}" if before else "" for before, now in pairs)]
 
 
 def console() -> Console:

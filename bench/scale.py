@@ -1,0 +1,116 @@
+"""How the node daemon and the operator grow with the number of services.
+
+    python -m bench.scale
+
+The daemon runs with plans from a directory, in a machine of its own that is the only LB node; the
+operator on a real API server, with simulated daemons on 2 LB nodes and as many backend nodes as a
+service has. Every size starts from nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import click
+from rich.console import Console
+
+from bench import report, scale_node, scale_operator
+from bench.labs import ended_by_sigterm
+from bench.scale_node import NodeScale
+from bench.scale_operator import OperatorScale
+from lab.laboratory import require_built
+from lab.progress import ConsoleProgress
+
+SIZES = (250, 500, 1000, 2000)
+GOAL = 5.0
+"""Seconds of a cold start at the largest size."""
+
+T = TypeVar("T")
+Rows = Sequence[tuple[str, Callable[[T], float], str]]
+"""Name, value and format of each row."""
+
+NODE_ROWS: Rows[NodeScale] = (
+    ("cold start: all plans in the kernel, s", lambda s: s.ready, ".2f"),
+    ("CPU time of it, s", lambda s: s.cpu, ".2f"),
+    ("cold start: all VIPs announced, s", lambda s: s.announced, ".2f"),
+    ("restart, maps pinned, s", lambda s: s.restarted, ".2f"),
+    ("idle, % of one CPU", lambda s: s.idle_percent, ".1f"),
+    ("memory of its own, MB", lambda s: s.memory.own, ".0f"),
+    ("RSS, mapped tables included, MB", lambda s: s.memory.rss, ".0f"),
+    ("BPF maps, MB", lambda s: s.maps, ".0f"),
+)
+OPERATOR_ROWS: Rows[OperatorScale] = (
+    ("start with all compiled: each looked at, s", lambda s: s.restarted, ".2f"),
+    ("CPU time of it, s", lambda s: s.cpu, ".2f"),
+    ("from nothing to all Ready, s", lambda s: s.all_ready, ".1f"),
+    ("CPU time of it, s", lambda s: s.all_ready_cpu, ".1f"),
+    ("idle, % of one CPU", lambda s: s.idle_percent, ".1f"),
+    ("RSS, MB", lambda s: s.memory.rss, ".0f"),
+)
+
+
+def show(title: str, sizes: Sequence[int], results: Sequence[T], rows: Rows[T]) -> None:
+    """The table; see _line for its last columns."""
+    columns = ["", *(f"{size}" for size in sizes), "per 1,000", "bend"]
+    table = report.table(title, *columns)
+    for name, value, style in rows:
+        values = [value(result) for result in results]
+        cells = [f"{each:{style}}" for each in values]
+        table.add_row(name, *cells, *_line(sizes, values, style))
+    report.console().print(table)
+
+
+def _line(sizes: Sequence[int], values: Sequence[float], style: str) -> tuple[str, str]:
+    """The slope for 1,000 services; and the last step's slope over that of the steps before.
+
+    The latter is 1 on a straight line, more where it bends upwards. It is shown where the growth is
+    more than what measuring it is off by.
+    """
+    if len(sizes) < 3:
+        return "", ""
+    slope = statistics.linear_regression(sizes, values).slope
+    last = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])
+    first = (values[-2] - values[0]) / (sizes[-2] - sizes[0])
+    grown = values[-1] > 1.5 * values[0] and first > 0
+    return f"{1000 * slope:{style}}", f"{last / first:.1f}" if grown else ""
+
+
+def goal(name: str, size: int, seconds: float) -> None:
+    """The line below a table."""
+    what = f"{name} with {size} services < {GOAL:.0f} s"
+    report.goal(report.console(), what, f"{seconds:.2f} s", reached=seconds < GOAL)
+
+
+@click.command()
+@click.option("--sizes", default=",".join(map(str, SIZES)), show_default=True)
+@click.option("--backends", default=10, show_default=True, help="backends of each service")
+@click.option("--idle", default=20.0, show_default=True, help="seconds for which idling is watched")
+@click.option("--only", type=click.Choice(["node", "operator"]), help="one of the two")
+def main(sizes: str, backends: int, idle: float, only: str | None) -> None:
+    """Start, memory and idle CPU of the two programs, by the number of services."""
+    require_built()
+    numbers = [int(size) for size in sizes.split(",")]
+    progress = ConsoleProgress(Console(stderr=True))
+
+    def each(name: str, measure: Callable[[int, int, float], T]) -> list[T]:
+        results = []
+        for size in numbers:
+            with progress.step(f"{name}, {size} services x {backends} backends"):
+                results.append(measure(size, backends, idle))
+        return results
+
+    with ended_by_sigterm():
+        if only != "operator":
+            nodes = each("node daemon", scale_node.measure)
+            show(f"Node daemon, services x {backends} backends", numbers, nodes, NODE_ROWS)
+            goal("cold start of the daemon", numbers[-1], nodes[-1].ready)
+        if only != "node":
+            operators = each("operator", scale_operator.measure)
+            show(f"Operator, services x {backends} backends", numbers, operators, OPERATOR_ROWS)
+            goal("start of the operator", numbers[-1], operators[-1].restarted)
+
+
+if __name__ == "__main__":
+    main()
