@@ -82,8 +82,10 @@ async def test_a_restarted_api_server_is_found_at_once_and_nothing_was_lost_mean
         await until(lambda: not read.problem)
         assert time.monotonic() - ready < 2.5  # CAP_UNREACHABLE, and some for a busy machine
         assert len(read.snapshots) == before
+        await apply(admin, plan("shop.api"))
+        await read.until(lambda s: "shop.api" in s.plans)
         await run(admin, "delete", "dsrplan", "shop.web")
-        await read.until(lambda s: not s.plans)
+        await read.until(lambda s: "shop.web" not in s.plans)
         assert read.last.deletions_observed
 
 
