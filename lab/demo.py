@@ -133,7 +133,7 @@ class Demo:
             times = [f"{each.percentile(percent):.1f}" for percent in (50, 99)]
             table.add_row(name, str(each.asked), str(each.answered), *times, shares)
         self._console.print(table)
-        note = "UDP keeps to the backend a slot had first for a while: a datagram shows no beginning"
+        note = "UDP keeps to the backend a slot had first for a while: nothing marks its beginning"
         self._console.print(f"  [dim]{note}[/dim]")
 
     def _download(self) -> None:
