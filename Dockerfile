@@ -2,8 +2,8 @@
 #
 # Both bases must be of one Debian release: the virtual environment is copied from one to the other. They are
 # arguments, so that a mirror, a digest or a base made by image/debootstrap-base.sh can take their place.
-ARG BUILD_BASE=docker.io/library/debian:12-slim
-ARG RUNTIME_BASE=docker.io/library/debian:12-slim
+ARG BUILD_BASE=debian:12-slim
+ARG RUNTIME_BASE=debian:12-slim
 
 FROM ${BUILD_BASE} AS build
 ENV DEBIAN_FRONTEND=noninteractive

@@ -45,8 +45,13 @@ for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
 done
 
 case $builder in
-    docker) DOCKER_BUILDKIT=1 docker build "${arguments[@]}" . ;;
-    buildah) buildah build --isolation chroot --layers "${arguments[@]}" . ;;
+    docker) build=(docker build) ;;
+    buildah) build=(buildah build --isolation chroot --layers) ;;
     *) echo "error: BUILDER is '$builder'; it must be docker or buildah" >&2; exit 1 ;;
 esac
+if ! DOCKER_BUILDKIT=1 "${build[@]}" "${arguments[@]}" .; then
+    echo "error: the image was not built. If a base image cannot be pulled, give others by BUILD_BASE and" \
+        "RUNTIME_BASE, or make one by image/debootstrap-base.sh" >&2
+    exit 1
+fi
 echo "built $tag"

@@ -12,6 +12,7 @@ from tests.api.rbac.test_daemon import PLAN, POOL, SERVICE
 from tests.chart.helm import NAMESPACE
 
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:dsr-operator"
+DAEMON = f"{OPERATOR}-node"
 
 
 def test_a_tenant_has_its_dsrservices(tenant: Person) -> None:
@@ -87,11 +88,13 @@ def questions(table: dict[tuple[str, str], tuple[str, ...]]) -> list[tuple[str, 
 
 @pytest.fixture(scope="module")
 def ask(admin: Person) -> Iterator[Callable[..., bool]]:
-    """Whether the operator may do this (in this namespace; "": in all of them)."""
+    """Whether a user may do this (in this namespace; "": in all of them)."""
     with kubernetes.config.new_client_from_config(str(admin.kubeconfig)) as client:
         api = kubernetes.client.AuthorizationV1Api(client)
 
-        def allowed(verb: str, what: str, group: str, namespace: str = "") -> bool:
+        def allowed(
+            verb: str, what: str, group: str, namespace: str = "", user: str = OPERATOR
+        ) -> bool:
             resource, _, subresource = what.partition("/")
             attributes = {
                 "verb": verb,
@@ -100,7 +103,7 @@ def ask(admin: Person) -> Iterator[Callable[..., bool]]:
                 "subresource": subresource,
                 "namespace": namespace,
             }
-            spec = {"user": OPERATOR, "resourceAttributes": attributes}
+            spec = {"user": user, "resourceAttributes": attributes}
             answer = api.create_subject_access_review({"spec": spec})
             return bool(answer.status.allowed)
 
@@ -123,3 +126,19 @@ def test_the_operators_leases_are_those_of_its_namespace(
 ) -> None:
     assert ask(verb, "leases", "coordination.k8s.io", NAMESPACE)
     assert not ask(verb, "leases", "coordination.k8s.io", "kube-node-lease")
+
+
+DAEMON_MAY_NOT = {
+    ("dsrplans", OURS): WRITE,
+    ("dsrservices", OURS): (*READ, *WRITE),
+    ("dsrservices/status", OURS): WRITE,
+    ("dsraddresspools", OURS): (*READ, *WRITE),
+    ("dsrnodes", OURS): ("list", "watch", "delete"),
+}
+
+
+@pytest.mark.parametrize(("verb", "what", "group"), questions(DAEMON_MAY_NOT))
+def test_rbac_holds_a_daemon_even_without_the_policy(
+    ask: Callable[..., bool], verb: str, what: str, group: str
+) -> None:
+    assert not ask(verb, what, group, user=DAEMON)
