@@ -85,6 +85,12 @@ class Node:
         self.pins = pins
         self.xdp = XdpSubsystem(pins, limits)
 
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.xdp.close()
+
     def hold(self, desired: DirectorState) -> Changes:
         changes = self.xdp.diff(desired, self.xdp.read())
         problems = self.xdp.apply(changes)
@@ -128,8 +134,9 @@ def bpffs() -> Iterator[Path]:
 
 
 @pytest.fixture
-def node(bpffs: Path) -> Node:
-    return Node(bpffs / "dsr")
+def node(bpffs: Path) -> Iterator[Node]:
+    with Node(bpffs / "dsr") as node:
+        yield node
 
 
 def wanted_handles(node: Node, of: Pool) -> list[int]:
@@ -164,9 +171,9 @@ def test_holding_it_again_changes_nothing_also_after_a_restart(node: Node) -> No
     node.hold(BASE)
     before = {key: node.words(of).tolist() for key, of in BASE.pools.items()}
     assert not node.hold(BASE)
-    again = node.restarted()
-    assert not again.hold(BASE)
-    assert {key: again.words(of).tolist() for key, of in BASE.pools.items()} == before
+    with node.restarted() as again:
+        assert not again.hold(BASE)
+        assert {key: again.words(of).tolist() for key, of in BASE.pools.items()} == before
 
 
 def test_a_failed_backend_loses_exactly_its_slots(node: Node) -> None:
@@ -291,7 +298,8 @@ def test_any_change_is_made_once(
     desired = change(BASE)
     assert node.hold(desired)
     assert not node.hold(desired)
-    assert not node.restarted().hold(desired)
+    with node.restarted() as again:
+        assert not again.hold(desired)
     assert node.hold(BASE)
 
 
@@ -363,19 +371,19 @@ def test_leases_are_renewed_alone(node: Node) -> None:
 
 def test_other_limits_than_the_pinned_maps_are_an_error_that_helps(node: Node) -> None:
     node.hold(BASE)
-    other = Node(node.pins, replace(LIMITS, flows=128))
-    with pytest.raises(IncompatibleMapError, match=r"flows.*--cleanup"):
-        other.hold(BASE)
-    other.xdp.remove_all()
+    with Node(node.pins, replace(LIMITS, flows=128)) as other:
+        with pytest.raises(IncompatibleMapError, match=r"flows.*--cleanup"):
+            other.hold(BASE)
+        other.xdp.remove_all()
     assert not node.pins.exists()
 
 
-def test_a_table_may_lie_in_another_chunk(bpffs: Path) -> None:
-    node = Node(bpffs / "dsr", LIMITS)
+def test_a_table_may_lie_in_another_chunk(node: Node) -> None:
     large = [pool(PoolKey(f"big.n{n}", 4), backend(n), size=524287) for n in range(3)]
     desired = DirectorState(pools={each.key: each for each in large})
     node.hold(desired)
     assert len(node.observed().chunks) == 2
-    assert not node.restarted().hold(desired)
+    with node.restarted() as again:
+        assert not again.hold(desired)
     for each in large:
         assert set(node.words(each).tolist()) == {node.handles(each)[0] * (1 + 2**32)}

@@ -74,14 +74,18 @@ class XdpSubsystem:
     def remove_all(self) -> None:
         """Takes the program off every interface and forgets all maps. Safe to repeat, and also
         where the maps are of another version."""
-        if self._dataplane is not None:
-            self._dataplane.close()
-            self._dataplane = None
+        self.close()
         if self._is_there():
             detach_all(self._pins)
             for pin in self._pins.iterdir():
                 pin.unlink()
             self._pins.rmdir()
+
+    def close(self) -> None:
+        """Lets go of what is open; in the kernel everything stays as it is."""
+        if self._dataplane is not None:
+            self._dataplane.close()
+            self._dataplane = None
 
     def _is_there(self) -> bool:
         return self._pins.is_dir()
