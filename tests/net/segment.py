@@ -96,6 +96,11 @@ class Machine:
     def mac(self, device: str = "eth0") -> str:
         return str(json.loads(self.run("ip", "-j", "link", "show", device))[0]["address"])
 
+    def program(self, device: str = "eth0") -> int:
+        """The id of the XDP program on a device, 0 for none."""
+        shown = json.loads(self.run("ip", "-j", "-d", "link", "show", device))[0]
+        return int(shown.get("xdp", {}).get("prog", {}).get("id", 0))
+
     def sysctl(self, key: str) -> int:
         return int(self.run("cat", f"/proc/sys/net/{key}"))
 

@@ -62,11 +62,10 @@ def is_withdrawn(machine: Machine) -> bool:
 
 def fingerprint(machine: Machine) -> tuple[object, ...]:
     """What a daemon may change in a kernel."""
-    programs = machine.run("ip", "-d", "link", "show", "eth0")
     return (
         machine.addresses(),
         machine.run("sysctl", "-a", "--pattern", r"^net\.ipv[46]\.conf\."),
-        "xdp" in programs,
+        machine.program(),
         machine.run("ls", "-A", "/sys/fs/bpf"),
         machine.run("ip", "neighbour", "show", "nud", "permanent"),
     )
@@ -222,14 +221,14 @@ def test_a_daemon_that_ends_loses_no_request(serving: Site, number: int) -> None
 def test_another_program_on_the_interface_is_not_replaced(place: Site) -> None:
     machine = place.machines["lb1"]
     place.attach_foreign_program(machine)
-    before = machine.run("ip", "-d", "link", "show", "eth0")
+    foreign = machine.program()
     place.put(web(directors=("lb1",)))
     place.start()
     until(lambda: place.nodes["lb1"].problems("DataplaneUnavailable"), "the problem in /state")
     message = place.nodes["lb1"].problems("DataplaneUnavailable")[0]
     assert "eth0" in message
     assert not place.nodes["lb1"].announcing()
-    assert machine.run("ip", "-d", "link", "show", "eth0") == before
+    assert machine.program() == foreign
     machine.run("ip", "link", "set", "eth0", "xdp", "off")
     place.answers(URLS[0])
     until(lambda: not place.nodes["lb1"].problems("DataplaneUnavailable"), "the problem gone")
