@@ -22,8 +22,10 @@ from dsr_api.base import LEASE_PREFIX, WITHDRAWAL_FINALIZER
 from dsr_operator import kinds
 from dsr_operator.app import Config, Operator
 from dsr_operator.cache import Cache
-from dsr_operator.client import ApiError, Client
+from dsr_operator.client import APPLY, ApiError, Client
+from dsr_operator.compile import reasons
 from dsr_operator.kinds import Kind
+from dsr_operator.writes import APPLY_QUERY
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,9 @@ MERGE_PATCH = "application/merge-patch+json"
 POLL = 0.5
 PATIENCE = 60.0
 """Seconds without any progress after which nodes that do not answer are left as they are."""
+
+UNINSTALLED = "Uninstalled"
+LAST_WORD = "the DSR operator was uninstalled; install it again, or delete this object"
 
 IDLE = ("sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait")
 """Until the DaemonSet is deleted. As process 1 it would not end by SIGTERM without the trap."""
@@ -134,7 +139,35 @@ async def withdraw(client: Client, installation: Installation) -> None:
             raise UninstallError("the withdrawal has failed: see the messages above, and try again")
     finally:
         watching.cancel()
+    for service in await _items(client, kinds.SERVICE.path()):
+        await _tell(client, service)
     log.info("everything is withdrawn")
+
+
+async def _tell(client: Client, service: Json) -> None:
+    """The last word in a withdrawn DSRService's status, in place of all that was there."""
+    conditions = [
+        {**condition, "reason": UNINSTALLED, "message": LAST_WORD}
+        for condition in service.get("status", {}).get("conditions", [])
+        if condition["reason"] == reasons.WITHDRAWING
+    ]
+    if not conditions:
+        return
+    meta = service["metadata"]
+    identity = {key: meta[key] for key in ("name", "namespace", "uid")}
+    status = {"observedGeneration": meta["generation"], "conditions": conditions}
+    document = {
+        "apiVersion": kinds.SERVICE.api_version,
+        "kind": kinds.SERVICE.name,
+        "metadata": identity,
+        "status": status,
+    }
+    path = kinds.SERVICE.path(meta["namespace"], meta["name"], "status")
+    try:
+        await client.request("PATCH", path, query=APPLY_QUERY, body=document, content_type=APPLY)
+    except ApiError as error:
+        if error.status != 404:
+            raise
 
 
 async def _watch_left(client: Client, done: asyncio.Event) -> None:

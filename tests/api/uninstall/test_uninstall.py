@@ -153,7 +153,9 @@ async def test_withdraws_in_order_cleans_the_nodes_and_leaves_the_users_objects(
     assert service["spec"] == spec
     assert "deletionTimestamp" not in service["metadata"]
     assert WITHDRAWAL_FINALIZER not in service["metadata"].get("finalizers", ())
-    assert condition(service, "Ready")["status"] == "False"
+    ready = condition(service, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Uninstalled")
+    assert "vips" not in service["status"]
     for node in world.nodes:
         assert await world.get(kinds.REPORT, node) is None
 
