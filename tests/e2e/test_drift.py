@@ -45,12 +45,16 @@ def test_a_foreign_xdp_program_is_told_and_not_replaced(web: Lab) -> None:
     foreign = _program(web)
     try:
         web.kubectl("apply", "-f", str(ROOT / "examples" / "web.yaml"))
-        until("lb2 tells", lambda: _problem(web, "lb2"), 20)
+        until("lb2 tells", lambda: _problem(web, "lb2")[0], 20)
         reason, message = _problem(web, "lb2")
         assert reason
         assert UPLINK in message
         assert _program(web) == foreign
-        until("lb1 serves", lambda: all(answers(web, vip) for vip in VIPS), 20)
+        until("the service tells", lambda: condition(web, "web", "Degraded")[0] == "True", 20)
+        status, _, message = condition(web, "web", "Programmed")
+        assert status == "False"
+        assert "lb2" in message
+        assert "another XDP program" in message
     finally:
         node.run(["ip", "link", "set", UPLINK, "xdp", "off"])
     heal(web)
