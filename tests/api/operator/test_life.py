@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -79,15 +80,19 @@ async def test_foreground_deletion_waits_for_the_withdrawal(world: World, policy
 
 
 async def test_a_deleted_namespace_goes_once_its_services_are_withdrawn(world: World) -> None:
+    await world.move_out()
     await world.service()
     await world.until_condition("Ready", "True")
     world.acking.clear()
-    await world.delete(kinds.NAMESPACE, world.namespace)
-    await world.until_plan(lambda p: not p["frontends"])
+    await world.delete(kinds.NAMESPACE, world.tenant)
+    await world.until_plan(lambda p: not p["frontends"] and p["vips"])
     await world.until_condition("Ready", "False", "Withdrawing")
     world.acking |= set(world.nodes)
     await world.until_no_plan()
     await world.until_gone()
+    async with asyncio.timeout(30):
+        while await world.get(kinds.NAMESPACE, world.tenant) is not None:  # noqa: ASYNC110 - others'
+            await asyncio.sleep(0.1)
 
 
 async def test_a_removed_backend_drains_until_its_time(world: World) -> None:

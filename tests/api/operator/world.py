@@ -27,12 +27,14 @@ class World:
     """Names and addresses are unique for each instance, so that tests do not meet.
 
     `acking`: nodes whose daemon reports at once that it has applied everything.
-    `renewing`: nodes whose daemon renews its Lease.
+    `renewing`: nodes whose daemon renews its Lease. `tenant`: where DSRServices are; Leases stay
+    in `namespace`, the operator's.
     """
 
     def __init__(self) -> None:
         self.client = Client()
         self.namespace = f"t-{uuid.uuid4().hex[:8]}"
+        self.tenant = self.namespace
         self.net = f"10.{os.getpid() % 200 + 1}.{next(_subnets) % 250}"
         self.nodes: list[str] = []
         self.acking: set[str] = set()
@@ -71,6 +73,12 @@ class World:
         labels = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
         spec = {"addresses": addresses, "namespaceSelector": labels}
         await self.create(kinds.POOL, {"metadata": {"name": namespace}, "spec": spec})
+
+    async def move_out(self) -> None:
+        """From now on DSRServices are in a namespace of their own."""
+        self.tenant = f"{self.namespace}-b"
+        await self.create(kinds.NAMESPACE, {"metadata": {"name": self.tenant}})
+        await self.pool(self.tenant, [f"{self.net}.128/25"])
 
     def name(self, node: str) -> str:
         """The full name of a node of this world."""
@@ -114,9 +122,9 @@ class World:
         }
 
     async def service(self, name: str = "web", **changes: Any) -> Json:
-        """Create a DSRService in the world's namespace."""
+        """Create a DSRService of the tenant."""
         document = {"metadata": {"name": name}, "spec": self.spec(**changes)}
-        return await self.create(kinds.SERVICE, document, self.namespace)
+        return await self.create(kinds.SERVICE, document, self.tenant)
 
     async def get(self, kind: Kind, name: str, namespace: str = "") -> Json | None:
         """An object; None if there is none."""
@@ -145,7 +153,7 @@ class World:
 
     async def plan(self, name: str = "web") -> Json | None:
         """The spec of a service's plan."""
-        found = await self.get(kinds.PLAN, f"{self.namespace}.{name}")
+        found = await self.get(kinds.PLAN, f"{self.tenant}.{name}")
         return None if found is None else found["spec"]
 
     async def until_plan(
@@ -164,7 +172,7 @@ class World:
     async def until_gone(self, name: str = "web", seconds: float = 15.0) -> None:
         """Wait until the DSRService is gone."""
         deadline = time.monotonic() + seconds
-        while (left := await self.get(kinds.SERVICE, name, self.namespace)) is not None:
+        while (left := await self.get(kinds.SERVICE, name, self.tenant)) is not None:
             assert time.monotonic() < deadline, left
             await asyncio.sleep(0.02)
 
@@ -178,7 +186,7 @@ class World:
             return found.get("status") == status and (not reason or found["reason"] == reason)
 
         document = await self.until(
-            lambda: self.get(kinds.SERVICE, name, self.namespace), holds, seconds
+            lambda: self.get(kinds.SERVICE, name, self.tenant), holds, seconds
         )
         return str(condition(document, kind)["message"])
 
@@ -200,7 +208,7 @@ class World:
     async def events(self, name: str = "web") -> list[str]:
         """The reasons of the Events on a DSRService."""
         query = {"fieldSelector": f"involvedObject.name={name}"}
-        path = kinds.EVENT.path(self.namespace)
+        path = kinds.EVENT.path(self.tenant)
         answer = await self.client.request("GET", path, query=query)
         return [item["reason"] for item in answer["items"]]
 
@@ -241,14 +249,14 @@ class World:
 
     async def _clean(self) -> None:
         """Remove everything, finalizers first: the operator may not be there to do so."""
-        services = await self.client.request("GET", kinds.SERVICE.path(self.namespace))
+        services = await self.client.request("GET", kinds.SERVICE.path(self.tenant))
         for item in services["items"]:
             name = item["metadata"]["name"]
             await _forgiving(
-                self.merge(kinds.SERVICE, name, {"metadata": {"finalizers": None}}, self.namespace)
+                self.merge(kinds.SERVICE, name, {"metadata": {"finalizers": None}}, self.tenant)
             )
-            await _forgiving(self.delete(kinds.SERVICE, name, self.namespace))
-            await _forgiving(self.delete(kinds.PLAN, f"{self.namespace}.{name}"))
+            await _forgiving(self.delete(kinds.SERVICE, name, self.tenant))
+            await _forgiving(self.delete(kinds.PLAN, f"{self.tenant}.{name}"))
         for kind, namespace, name in reversed(self._created):
             await _forgiving(self.delete(kind, name, namespace))
 
