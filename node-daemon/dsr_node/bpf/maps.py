@@ -78,7 +78,7 @@ class Map:
 
     def pin(self, path: Path) -> None:
         """Makes the map outlive this process."""
-        check(libbpf.obj_pin(self.fd, bytes(path)), f"pin {path}")
+        check(libbpf.obj_pin(self.fd, bytes(path)), f"pin {path} (it must be on a bpffs)")
 
     def close(self) -> None:
         """Gives the descriptor back; memory mapped by `mapped` stays valid."""

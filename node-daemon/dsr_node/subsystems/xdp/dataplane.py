@@ -27,7 +27,7 @@ class Dataplane:
 
     def __init__(self, pins: Path, limits: Limits) -> None:
         """Raises IncompatibleMapError, BpfError; OSError where `pins` cannot be made."""
-        pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(pins)
         self.pins = pins
         self.limits = limits
         self._object = Object(OBJECT, limits.sizes(), pins)
@@ -108,6 +108,17 @@ class Dataplane:
         if self.maps[outer].lookup(key) != inner.id.to_bytes(4, "little"):
             self.maps[outer].update(key, inner.fd.to_bytes(4, "little"))
         return inner
+
+
+def _make_directory(pins: Path) -> None:
+    try:
+        pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot make {pins} ({error.strerror}); is a bpffs mounted there? "
+            "`mount -t bpf bpf /sys/fs/bpf` does it",
+        ) from error
 
 
 def _times_pin(number: int) -> str:

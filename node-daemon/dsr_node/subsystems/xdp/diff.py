@@ -161,10 +161,9 @@ def _pool_row(pool: Pool, chunk: int, offset: int) -> tuple[int, int, int, int, 
 
 
 def _backend_row(backend: Backend, generation: int) -> tuple[int, int, bytes, int, bytes, int]:
-    unreachable = not backend.local and backend.mac is None
     flags = (
         BACKEND_LOCAL * backend.local
-        | BACKEND_DOWN * (backend.failed or unreachable)
+        | BACKEND_DOWN * backend.down
         | BACKEND_DRAINING * backend.draining
     )
     mac = backend.mac or _NO_MAC

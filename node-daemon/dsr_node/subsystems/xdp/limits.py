@@ -11,8 +11,8 @@ class Limits:
     """Sizes of the maps. A pinned map keeps its size: another one needs `--cleanup` first.
 
     `backends` counts a backend once for each pool it is in, and is at most 2^20. Memory is taken at
-    once for frontends, pools and backends (about 150 bytes each and 32 more for each CPU), for the
-    rest as it is used: 16 bytes a slot, 128 a flow.
+    once for frontends, pools and backends (about 60 bytes each and 16 more for each CPU), for the
+    rest as it is used: 16 bytes a slot (by the million), 128 a flow.
     """
 
     frontends: int = 65536

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from dsr_node.subsystems.xdp.observed import Link
 from dsr_node.subsystems.xdp.state import Attachment, Problem
 
 _PREFIX = "link_"
+
+_log = logging.getLogger(__name__)
 
 
 def read_links(pins: Path, program: Program) -> dict[str, Link]:
@@ -29,13 +32,15 @@ def attach_link(pins: Path, program: Program, to: Attachment) -> Problem | None:
     try:
         if path.exists():
             detach_link(pins, to.name)
-        link, _ = attach(program.fd, to.ifindex)
+        link, why_generic = attach(program.fd, to.ifindex)
     except XdpBusyError as error:
         return Problem("XdpBusy", str(error), interface=to.name)
     except BpfError as error:
         return Problem("XdpUnavailable", f"XDP does not run on {to.name}: {error}", "", to.name)
     with link:
         link.pin(path)
+    if why_generic:
+        _log.warning("XDP runs in generic mode on %s: %s", to.name, why_generic)
     return None
 
 

@@ -72,8 +72,8 @@ class Backend:
     """A backend as this node sees it now.
 
     weight 0 drains. `local`: its packets go up this node's own stack. Elsewhere they leave through
-    interface `ifindex` from `source_mac` (that interface's own) to `mac`; None: not resolved, its
-    packets are dropped. `failed`: it gets no share of the table (DESIGN rule 1).
+    interface `ifindex` from `source_mac` (that interface's own) to `mac`; None: not resolved, which is
+    as if it had failed. `failed`: it loses its own slots of the table (DESIGN rule 1).
     """
 
     key: BackendKey
@@ -88,6 +88,11 @@ class Backend:
     def draining(self) -> bool:
         """It keeps its flows and gets no new ones."""
         return self.weight == 0
+
+    @property
+    def down(self) -> bool:
+        """Failed, or no way to it: nothing can be sent there."""
+        return self.failed or (not self.local and self.mac is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,6 @@ def _next(
 def busy_slots(entries: NDArray[Any], current: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Slots with a flow on another backend than current."""
     busy = np.zeros(len(current), bool)
-    slots = entries["slot"]
-    busy[slots[entries["handle"] != current[slots]]] = True
+    elsewhere = entries["handle"] != current[entries["slot"]]
+    busy[entries["slot"][elsewhere]] = True
     return busy

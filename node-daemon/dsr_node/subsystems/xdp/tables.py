@@ -95,9 +95,7 @@ class WantedTables:
             wanted=self._wanted(pool),
             handles=np.array([*handles, NO_HANDLE], np.uint32),
             living=frozenset(
-                handle
-                for handle, each in zip(handles, pool.backends, strict=True)
-                if not each.failed
+                handle for handle, each in zip(handles, pool.backends, strict=True) if not each.down
             ),
             idle_s=max(pool.tcp_idle_s, pool.udp_idle_s),
         )
@@ -106,14 +104,14 @@ class WantedTables:
         inputs = (
             pool.seed,
             pool.size,
-            tuple((each.key, each.weight, each.failed) for each in pool.backends),
+            tuple((each.key, each.weight, each.down) for each in pool.backends),
         )
         kept = self._kept.get(pool.key)
         if kept is None or kept[0] != inputs:
             table = wanted(
                 [bytes(each.key) for each in pool.backends],
                 [each.weight for each in pool.backends],
-                [index for index, each in enumerate(pool.backends) if each.failed],
+                [index for index, each in enumerate(pool.backends) if each.down],
                 pool.seed,
                 pool.size,
             )
