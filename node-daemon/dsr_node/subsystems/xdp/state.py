@@ -72,8 +72,8 @@ class Backend:
     """A backend as this node sees it now.
 
     weight 0 drains. `local`: its packets go up this node's own stack. Elsewhere they leave through
-    interface `ifindex` from `source_mac` (that interface's own) to `mac`; None: not resolved, which is
-    as if it had failed. `failed`: it loses its own slots of the table (DESIGN rule 1).
+    interface `ifindex` from `source_mac` (that interface's own) to `mac`; None: not resolved, as
+    good as failed. `failed`: it loses its own slots of the table (DESIGN rule 1).
     """
 
     key: BackendKey
