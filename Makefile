@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
-SOURCES := crds/dsr_api operator/dsr_operator node-daemon/dsr_node lab tests bench
+SOURCES := crds/dsr_api operator/dsr_operator node-daemon/dsr_node lab tests bench tools
 BUILT := node-daemon/dsr_node/built
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"

@@ -111,8 +111,9 @@ class DSRServiceStatus(ApiStruct, frozen=True):
 
 
 class DSRServiceSummary(ApiStruct, frozen=True):
-    """The printer columns' texts: "80/TCP,53/UDP", "4/4", "2/2"."""
+    """The printer columns' texts: "192.0.2.10", "80/TCP,53/UDP", "4/4", "2/2"."""
 
+    vips: str = ""
     ports: str = ""
     backends: str = ""
     load_balancers: str = ""

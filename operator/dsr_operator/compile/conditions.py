@@ -99,6 +99,7 @@ def status(service: DSRService, found: Findings, acks: Acks) -> DSRServiceStatus
         load_balancers=LoadBalancerCounts(total=len(nodes.directors), programmed=nodes.programmed),
         conditions=conditions(service.metadata, service.status.conditions, judged, acks.clock.wall),
         summary=DSRServiceSummary(
+            vips=",".join(service.spec.vips),
             ports=",".join(dict.fromkeys(f"{p.port}/{p.protocol}" for p in service.spec.ports)),
             backends=f"{counts.healthy}/{counts.total}",
             load_balancers=f"{nodes.programmed}/{len(nodes.directors)}",

@@ -13,7 +13,12 @@ STATUS = {
     "vips": ["192.0.2.10"],
     "backends": {"total": 4, "healthy": 4, "draining": 0},
     "loadBalancers": {"total": 2, "programmed": 2},
-    "summary": {"ports": "80/TCP", "backends": "4/4", "loadBalancers": "2/2"},
+    "summary": {
+        "vips": "192.0.2.10,2001:db8::10",
+        "ports": "80/TCP",
+        "backends": "4/4",
+        "loadBalancers": "2/2",
+    },
     "conditions": [
         {
             "type": "Ready",
@@ -44,7 +49,8 @@ def test_get_wide(control_plane: ControlPlane) -> None:
         *("NAME", "VIPS", "PORTS", "METHOD", "BACKENDS", "LBS", "READY", "REASON", "AGE")
     ]
     assert line.split()[:-1] == [
-        *("columns", '["192.0.2.10"]', "80/TCP", "L2", "4/4", "2/2", "True", "Programmed")
+        *("columns", "192.0.2.10,2001:db8::10", "80/TCP", "L2", "4/4", "2/2"),
+        *("True", "Programmed"),
     ]
 
 

@@ -37,6 +37,7 @@ async def test_a_service_becomes_ready_step_by_step(
     found = await world.get(kinds.SERVICE, "web", world.namespace)
     assert found is not None
     assert found["status"]["summary"] == {
+        "vips": ",".join(found["spec"]["vips"]),
         "ports": "80/TCP",
         "backends": "2/2",
         "loadBalancers": "1/1",
