@@ -7,20 +7,18 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import NoReturn, ParamSpec, TypeVar
 
-from dsr_api.node import PlanNotApplied, Uplink
 from dsr_api.plan import DSRPlan
 
-from dsr_node.bpf.links import Mode
 from dsr_node.config import Config
+from dsr_node.reporting import Pass, report_of, xdp_errors
 from dsr_node.source import Snapshot, Source
 from dsr_node.state.loss import HOLD, Plans, taken
 from dsr_node.state.node_state import Memo, node_state
 from dsr_node.state.report import Report, Reporter
-from dsr_node.state.types import Facts, Link, Network, NodeState
-from dsr_node.state.uplink import carrier_of
+from dsr_node.state.types import Facts, Network, NodeState
 from dsr_node.subsystems import rtnl
 from dsr_node.subsystems.base import SubsystemError
 from dsr_node.subsystems.kernel import Kernel, Outcome
@@ -86,6 +84,7 @@ class Engine:
         self._kernel = Kernel(config)
         self._neighbourhood = Neighbourhood(self.trigger)
         self._triggered = asyncio.Event()
+        self._heard = asyncio.Event()
         self._plans: Plans | None = None
         self._snapshot = Snapshot()
         self._memo = Memo()
@@ -93,7 +92,8 @@ class Engine:
         self._epoch = int(time.time() - time.monotonic())
         self._state = NodeState()
         self._xdp_errors: Mapping[str, str] = {}
-        self._reported: tuple[Mapping[str, DSRPlan], Report] = ({}, Report())
+        self._before: Pass | None = None
+        self._reported = Report()
         self._repairs: Counter[str] = Counter()
         self._failures = 0
         self._one_at_a_time = asyncio.Lock()
@@ -112,6 +112,7 @@ class Engine:
                 group.create_task(self._read_source(), name="source")
                 group.create_task(self._neighbourhood.run(), name="neighbourhood")
                 group.create_task(self._passes(), name="passes")
+                group.create_task(self._listen(), name="netlink")
                 group.create_task(self._seconds(), name="seconds")
         finally:
             loop.remove_reader(events.fileno())
@@ -143,7 +144,26 @@ class Engine:
 
     def _hear(self, events: rtnl.RtnlEvents) -> None:
         if events.drain():
-            self.trigger()
+            self._heard.set()
+
+    async def _listen(self) -> NoReturn:
+        """After netlink events: a pass where they mean something to us. Most are of our own doing,
+        and on a busy node of pods that come and go."""
+        while True:
+            await self._heard.wait()
+            await asyncio.sleep(DEBOUNCE)
+            self._heard.clear()
+            with self._told():
+                if await self._in_kernel(self._differs):
+                    self.trigger()
+
+    def _differs(self) -> bool:
+        """Where XDP could not run, whatever happens to a link may have made room for it."""
+        return (
+            bool(self._xdp_errors)
+            or read_network() != self._network
+            or self._kernel.has_other_addresses(self._state)
+        )
 
     async def _read_source(self) -> None:
         async for snapshot in self._source.snapshots():
@@ -167,20 +187,26 @@ class Engine:
         while True:
             await asyncio.sleep(SECOND)
             count += 1
-            try:
+            with self._told():
                 await self._in_kernel(self._each_second, sweep=count % SWEEP == 0)
-            except (OSError, SubsystemError) as error:
-                _log.warning("%s", error)
-                self.trigger()  # the pass meets the same error, reports it and backs off
 
     def _each_second(self, *, sweep: bool) -> None:
         leased = {v: end for v, end in self._state.director.announced.items() if end != FOREVER}
         if leased:
             self._kernel.renew(dict.fromkeys(leased, self._lease_until()))
-        if self._kernel.drifted(self._state.sysctls):
+        if self._kernel.has_other_sysctls(self._state):
             self._loop.call_soon_threadsafe(self.trigger)
         if sweep:
             self._kernel.sweep()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of work between passes is told, and left to a pass to report and back off."""
+        try:
+            yield
+        except (OSError, SubsystemError) as error:
+            _log.warning("%s", error)
+            self.trigger()
 
     async def _in_kernel(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Blocking work, off the loop and one at a time."""
@@ -212,8 +238,8 @@ class Engine:
 
     async def _prepare(self) -> None:
         """What can be done before the neighbours have answered."""
-        state = self._decide()
-        await self._in_kernel(self._kernel.prepare, state)
+        with self._told():
+            await self._in_kernel(self._kernel.prepare, self._decide())
         try:
             async with asyncio.timeout(SETTLE):
                 await self._neighbourhood.settle()
@@ -225,19 +251,32 @@ class Engine:
         begin = time.monotonic()
         plans, snapshot = self._plans or Plans(), self._snapshot
         self._triggered.clear()
-        state = self._decide()
+        outcome = await self._carry_out()
+        self._repairs.update(outcome.repaired)
+        seconds = time.monotonic() - begin
+        known = (self._state, self._network)
+        self._report(
+            Pass(self._config.node, plans, snapshot, *known, outcome, self._repairs.copy(), seconds)
+        )
+        self._failures = self._failures + 1 if outcome.errors else 0
+        return _BACKOFF[min(self._failures, len(_BACKOFF)) - 1] if self._failures else RESYNC
+
+    async def _carry_out(self) -> Outcome:
+        try:
+            state = self._decide()
+        except OSError as error:
+            _log.warning("network: %s", error)
+            return Outcome(errors={"network": str(error)})
         outcome = await self._in_kernel(self._kernel.carry_out, state)
-        if not self._learn(outcome):
+        errors = xdp_errors(outcome)
+        if errors == self._xdp_errors:
             self._neighbourhood.announce(state.announcements)
+        else:  # a VIP must not be announced where XDP does not run: the next pass knows
+            self._xdp_errors = errors
+            self.trigger()
         if self._neighbourhood.error:
             outcome.errors["neighbours"] = self._neighbourhood.error
-        self._repairs.update(outcome.repaired)
-        self._report(plans, snapshot, outcome, time.monotonic() - begin)
-        if not outcome.errors:
-            self._failures = 0
-            return RESYNC
-        self._failures += 1
-        return _BACKOFF[min(self._failures, len(_BACKOFF)) - 1]
+        return outcome
 
     def _decide(self) -> NodeState:
         """node_state() of now, with the neighbourhood watching what it names."""
@@ -263,98 +302,11 @@ class Engine:
     def _lease_until(self) -> int:
         return FOREVER if self._stale_peers is None else time.monotonic_ns() + int(LEASE * 1e9)
 
-    def _learn(self, outcome: Outcome) -> bool:
-        """Whether there is news of where XDP can run. A VIP must not be announced where it cannot:
-        there is another pass at once, which knows."""
-        errors = {
-            problem.interface: f"{problem.interface}: {problem.message} ({problem.reason})"
-            for problem in outcome.problems
-            if not problem.plan
-        }
-        if "xdp" in outcome.errors:
-            errors[""] = outcome.errors["xdp"]
-        if errors == self._xdp_errors:
-            return False
-        self._xdp_errors = errors
-        self.trigger()
-        return True
-
-    # Reporting.
-
-    def _report(self, plans: Plans, snapshot: Snapshot, outcome: Outcome, seconds: float) -> None:
-        former_plans, former = self._reported
-        done = not outcome.errors and not plans.held
-        report = Report(
-            revision=snapshot.revision if done else former.revision,
-            plans=len(plans.in_force),
-            problems=self._problems(plans, snapshot, outcome),
-            unhealthy=self._state.unhealthy,
-            uplinks=tuple(
-                self._uplink(link, outcome.modes)
-                for link in self._network.links
-                if link.name in self._state.uplinks
-            ),
-            announcing=frozenset(a.vip for a in self._state.announcements),
-            repairs=dict(self._repairs),
-            errors=outcome.errors,
-            alarm=plans.alarm,
-        )
-        concerned = replace(report, revision=0) != replace(
-            former, revision=0, pass_seconds=0.0, concerns_us=False
-        ) or _touches(self._config.node, former_plans, plans.in_force)
-        report = replace(report, pass_seconds=seconds, concerns_us=concerned)
-        self._reported = (plans.in_force, report)
-        self._tell(report)
+    def _report(self, this: Pass) -> None:
+        self._reported = report_of(this, self._before, self._reported)
+        self._before = this
+        self._tell(self._reported)
 
     def _tell(self, report: Report) -> None:
         for reporter in self._reporters:
             reporter.report(report)
-
-    def _problems(
-        self, plans: Plans, snapshot: Snapshot, outcome: Outcome
-    ) -> tuple[PlanNotApplied, ...]:
-        problems = [*snapshot.refused, *self._state.problems]
-        problems += [
-            PlanNotApplied(plan=problem.plan, reason=problem.reason, message=problem.message)
-            for problem in outcome.problems
-            if problem.plan
-        ]
-        if outcome.refused:
-            problems += _refused(self._config.node, plans.in_force, outcome.refused)
-        return tuple(sorted(problems, key=lambda p: (p.plan, p.vip, p.reason)))
-
-    def _uplink(self, link: Link, modes: Mapping[str, Mode]) -> Uplink:
-        carrier = carrier_of(link, self._network).name
-        return Uplink(
-            name=link.name,
-            mac=link.mac,
-            addresses=link.addresses,
-            xdp_mode=modes.get(carrier, "Unavailable"),
-            message=self._xdp_errors.get(carrier, "") or self._xdp_errors.get("", ""),
-        )
-
-
-def _names(node: str, plan: DSRPlan | None) -> bool:
-    return plan is not None and (
-        node in plan.spec.hosts or any(d.node == node for d in plan.spec.directors)
-    )
-
-
-def _touches(node: str, former: Mapping[str, DSRPlan], now: Mapping[str, DSRPlan]) -> bool:
-    """Whether a plan that names or named the node has changed."""
-    return former is not now and any(
-        former.get(name) is not now.get(name)
-        and (_names(node, former.get(name)) or _names(node, now.get(name)))
-        for name in former.keys() | now.keys()
-    )
-
-
-def _refused(
-    node: str, plans: Mapping[str, DSRPlan], refused: Mapping[str, str]
-) -> Iterator[PlanNotApplied]:
-    for name, plan in plans.items():
-        for vip in plan.spec.vips:
-            if vip in refused and _names(node, plan):
-                yield PlanNotApplied(
-                    plan=name, reason="AddressRefused", message=refused[vip], vip=vip
-                )

@@ -49,6 +49,7 @@ _NO_REPORT: dict[str, Any] = {
     "problems": [],
     "unhealthy": [],
     "repairs": {},
+    "errors": {},
     "alarm": "",
 }
 
@@ -79,11 +80,12 @@ class Node:
         self.machine = machine
         self.state_dir = directory / f"{machine.name}-state"
         self.log = directory / f"{machine.name}.log"
+        self.bpffs = "/sys/fs/bpf/dsr-operator"
         self._plans = plans
         self._process: subprocess.Popen[bytes] | None = None
 
     def _command(self, *options: str) -> list[str]:
-        places = ("--state-dir", str(self.state_dir), "--bpffs", "/sys/fs/bpf/dsr-operator")
+        places = ("--state-dir", str(self.state_dir), "--bpffs", self.bpffs)
         name = ("--node-name", self.machine.name)
         return self.machine.command(DSR_NODE, *name, *places, *options)
 

@@ -234,6 +234,21 @@ def test_another_program_on_the_interface_is_not_replaced(place: Site) -> None:
     until(lambda: not place.nodes["lb1"].problems("DataplaneUnavailable"), "the problem gone")
 
 
+def test_a_subsystem_that_fails_is_told_and_tried_again(place: Site) -> None:
+    node = place.nodes["lb1"]
+    node.machine.run("mount", "-t", "tmpfs", "tmpfs", "/mnt")
+    node.bpffs = "/mnt/dsr-operator"
+    place.put(web(directors=("lb1",)))
+    place.start()
+    until(lambda: "xdp" in node.state()["report"]["errors"], "the error in /state")
+    assert node.machine.addresses() == {VIP4, VIP6}, "the other subsystems go on"
+    until(lambda: node.problems("DataplaneUnavailable"), "the problem in /state")
+    assert not node.announcing()
+    node.machine.run("mount", "-t", "bpf", "bpf", "/mnt")
+    place.answers(URLS[0])
+    until(lambda: not node.state()["report"]["errors"], "the error gone")
+
+
 def test_a_bad_file_is_told_and_stops_no_other(serving: Site) -> None:
     (serving.plans / "bad.yaml").write_text("nonsense: [")
     (serving.plans / "shop.web.yaml").write_text("apiVersion: v7\nkind: DSRPlan\n")

@@ -17,8 +17,8 @@ from dsr_node.subsystems.frames import Heard, mac_text, solicited_node
 from dsr_node.subsystems.schedule import Schedule
 
 QUESTIONS = 3
-SPACING = 0.065
-"""Seconds between two questions for a VIP, and after the last one: 195 ms in all.
+SPACING = 0.05
+"""Seconds between two questions for a VIP, and after the last one: 150 ms in all.
 
 RFC 5227 waits 4 to 9 s, for hosts on a wireless network of 2008; a service should be up at once,
 and an owner that answers later is found by the questions of another LB node or a later daemon."""

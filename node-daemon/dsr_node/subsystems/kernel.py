@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from dsr_node.bpf.links import Mode
@@ -46,6 +46,8 @@ class Kernel:
         self.sysctls = Sysctls(config.sys_net, config.state_dir)
         self.xdp = XdpSubsystem(config.bpffs)
         self.swept = Swept()
+        self._refused: Set[str] = frozenset()
+        self._modes: Mapping[str, Mode] = {}
         self._plans_on_disk = config.plans_on_disk
         self._done: dict[str, object] = {}
 
@@ -90,9 +92,14 @@ class Kernel:
         self._restore_sysctls(NodeState())
         shutil.rmtree(self._plans_on_disk, ignore_errors=True)
 
-    def drifted(self, sysctls: Mapping[str, int]) -> bool:
+    def has_other_sysctls(self, state: NodeState) -> bool:
         """Whether a sysctl has been changed: nothing tells of that, so it is looked at."""
-        return bool(self.sysctls.diff(sysctls, self.sysctls.read(sysctls)).add)
+        return bool(self.sysctls.diff(state.sysctls, self.sysctls.read(state.sysctls)).add)
+
+    def has_other_addresses(self, state: NodeState) -> bool:
+        """Whether a VIP is missing on lo, or the XDP program on an interface."""
+        missing = self.addresses.diff(state.addresses, self.addresses.read()).add
+        return bool(missing - self._refused) or self.xdp.modes() != self._modes
 
     def _step(
         self, outcome: Outcome, name: str, wanted: object | None, work: Callable[[], bool]
@@ -102,8 +109,11 @@ class Kernel:
             added = work()
         except (OSError, SubsystemError) as error:
             _log.warning("%s: %s", name, error)
-            outcome.errors[name] = str(error)
-            self._done.pop(name, None)
+            self._failed(outcome, name, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - told in full; the other subsystems must go on
+            _log.exception("%s: a defect of this daemon", name)
+            self._failed(outcome, name, f"a defect of this daemon, please report it: {error!r}")
             return
         if wanted is None:
             return
@@ -111,6 +121,10 @@ class Kernel:
             _log.warning("%s: somebody changed what this daemon had set; set again", name)
             outcome.repaired.add(name)
         self._done[name] = wanted
+
+    def _failed(self, outcome: Outcome, name: str, why: str) -> None:
+        outcome.errors[name] = why
+        self._done.pop(name, None)
 
     def _raise_sysctls(self, state: NodeState) -> bool:
         change = self.sysctls.diff(state.sysctls, self.sysctls.read(state.sysctls))
@@ -125,6 +139,7 @@ class Kernel:
     def _add(self, state: NodeState, outcome: Outcome) -> bool:
         change = self.addresses.diff(state.addresses, self.addresses.read())
         outcome.refused = self.addresses.add(change.add)
+        self._refused = outcome.refused.keys()
         return change.add > outcome.refused.keys()
 
     def _remove_addresses(self, state: NodeState) -> bool:
@@ -135,6 +150,6 @@ class Kernel:
     def _direct(self, state: NodeState, outcome: Outcome) -> bool:
         change = self.xdp.diff(state.director, self.xdp.read())
         outcome.problems = self.xdp.apply(change)
-        outcome.modes = self.xdp.modes()
+        outcome.modes = self._modes = self.xdp.modes()
         # A lease's end moves on with every pass, and what failed is tried again with every pass.
         return not outcome.problems and bool(replace(change, announced_in={}))

@@ -192,9 +192,9 @@ def _ask(asker: Asker, begin: float, seconds: float) -> None:
 def test_three_questions_then_nobody_has_it() -> None:
     asker, asked, changes = _asker()
     asker.keep(frozenset({VIP}), 0.0)
-    _ask(asker, 0.0, 0.15)
+    _ask(asker, 0.0, 0.125)
     assert not asker.settled
-    _ask(asker, 0.175, 0.1)
+    _ask(asker, 0.15, 0.1)
     assert asked == [VIP.vip] * 3
     assert asker.answers == {VIP.vip: ""}
     assert asker.settled
