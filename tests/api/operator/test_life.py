@@ -77,7 +77,8 @@ async def test_foreground_deletion_waits_for_the_withdrawal(world: World, policy
     assert await world.get(kinds.SERVICE, "web", world.namespace) is not None
     world.acking |= set(world.nodes)
     await world.until_no_plan()
-    await world.until_gone()
+    # Kubernetes' garbage collector ends a foreground deletion; a new CRD it knows after 30 s.
+    await world.until_gone(seconds=60)
 
 
 async def test_a_deleted_namespace_goes_once_its_services_are_withdrawn(world: World) -> None:
