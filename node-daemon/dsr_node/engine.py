@@ -13,7 +13,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 from dsr_api.plan import DSRPlan
 
 from dsr_node.config import Config
-from dsr_node.reporting import Pass, report_of, xdp_errors
+from dsr_node.reporting import Pass, news, report_of, xdp_errors
 from dsr_node.source import Snapshot, Source
 from dsr_node.state.loss import HOLD, Plans, taken
 from dsr_node.state.node_state import Memo, node_state
@@ -49,6 +49,9 @@ LEASE = 12.0
 15 s after which another node takes a VIP over."""
 
 _BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_LOGGED = 20
+"""Lines at most that a pass puts into the log."""
+
 _GROUPS = (
     rtnl.GROUP_LINK
     | rtnl.GROUP_IPV4_ADDRESS
@@ -67,7 +70,8 @@ class Engine:
     """One node's daemon, between a source of plans and those who report.
 
     `stale_peers()` gives the nodes whose Lease is stale; None: there are no Leases here, and what a
-    node may announce is not bounded in time.
+    node may announce is not bounded in time. `uplink()`: the interface that the Node names,
+    "" for none; the option wins over it.
     """
 
     def __init__(
@@ -76,11 +80,13 @@ class Engine:
         source: Source,
         reporters: Sequence[Reporter],
         stale_peers: Callable[[], frozenset[str]] | None = None,
+        uplink: Callable[[], str] = lambda: "",
     ) -> None:
         self._config = config
         self._source = source
         self._reporters = reporters
         self._stale_peers = stale_peers
+        self._uplink = uplink
         self._kernel = Kernel(config)
         self._neighbourhood = Neighbourhood(self.trigger)
         self._triggered = asyncio.Event()
@@ -286,7 +292,7 @@ class Engine:
         facts = Facts(
             node=self._config.node,
             network=self._network,
-            uplink=self._config.uplink,
+            uplink=self._config.uplink or self._uplink(),
             neighbours=self._neighbourhood.neighbours.known,
             stale_peers=self._stale_peers() if self._stale_peers else frozenset(),
             answers=self._neighbourhood.asker.answers,
@@ -303,9 +309,14 @@ class Engine:
         return FOREVER if self._stale_peers is None else time.monotonic_ns() + int(LEASE * 1e9)
 
     def _report(self, this: Pass) -> None:
-        self._reported = report_of(this, self._before, self._reported)
-        self._before = this
-        self._tell(self._reported)
+        report = report_of(this, self._before, self._reported)
+        told = list(news(self._reported, report))
+        for level, text in told[:_LOGGED]:
+            _log.log(level, "%s", text)
+        if len(told) > _LOGGED:
+            _log.info("and %d more such lines; /state tells all", len(told) - _LOGGED)
+        self._before, self._reported = this, report
+        self._tell(report)
 
     def _tell(self, report: Report) -> None:
         for reporter in self._reporters:

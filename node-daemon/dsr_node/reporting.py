@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from dsr_api.node import PlanNotApplied, Uplink
 from dsr_api.plan import DSRPlan
@@ -14,6 +16,8 @@ from dsr_node.state.report import Report
 from dsr_node.state.types import Link, Network, NodeState
 from dsr_node.state.uplink import carrier_of
 from dsr_node.subsystems.kernel import Outcome
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,29 @@ def report_of(this: Pass, before: Pass | None, former: Report) -> Report:
     former_plans = before.plans.in_force if before else {}
     concerns_us = not same or _touches(this.node, former_plans, plans.in_force)
     return replace(report, pass_seconds=this.seconds, concerns_us=concerns_us)
+
+
+def news(former: Report, now: Report) -> Iterator[tuple[int, str]]:
+    """What an operator wants to find in the log of a change: level and text."""
+    for problem in _added(former.problems, now.problems):
+        about = f"{problem.plan} {problem.vip}".strip()
+        yield logging.WARNING, f"{about}: {problem.message} ({problem.reason})"
+    for problem in _added(now.problems, former.problems):
+        yield logging.INFO, f"{problem.plan} {problem.vip}: no longer {problem.reason}"
+    for backend in _added(former.unhealthy, now.unhealthy):
+        text = f"{backend.plan}: nothing is sent to backend {backend.address}: {backend.message}"
+        yield logging.WARNING, f"{text} ({backend.reason})"
+    for backend in _added(now.unhealthy, former.unhealthy):
+        yield logging.INFO, f"{backend.plan}: backend {backend.address} is back"
+    for vip in sorted(now.announcing - former.announcing):
+        yield logging.INFO, f"{vip}: announced by this node"
+    for vip in sorted(former.announcing - now.announcing):
+        yield logging.INFO, f"{vip}: no longer announced by this node"
+
+
+def _added(former: Sequence[T], now: Sequence[T]) -> list[T]:
+    known = set(former)
+    return [each for each in now if each not in known]
 
 
 def _problems(this: Pass) -> Iterator[PlanNotApplied]:

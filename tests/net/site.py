@@ -136,9 +136,12 @@ class Site:
             if name != "client"
         }
         for name in ("rs1", "rs2"):
-            self.spawn(name, sys.executable, "-c", _SERVER, name)
-        for name in ("rs1", "rs2"):
-            until(partial(self.machines[name].run, *_LISTENING), "a web server")
+            self.serve(name)
+
+    def serve(self, name: str) -> None:
+        """Starts a web server that answers with its machine's name."""
+        self.spawn(name, sys.executable, "-c", _SERVER, name)
+        until(partial(self.machines[name].run, *_LISTENING), "a web server")
 
     def spawn(self, name: str, *command: str) -> subprocess.Popen[str]:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

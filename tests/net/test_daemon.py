@@ -123,6 +123,15 @@ def test_withdrawal_leaves_every_kernel_as_it_was(place: Site) -> None:
         assert now[4] == before[name][4]
 
 
+def test_a_node_may_be_lb_and_backend(place: Site) -> None:
+    place.serve("lb1")
+    place.put(web(directors=("lb1",), hosts=("lb1", "rs1")))
+    place.start("lb1", "rs1")
+    for url in URLS:
+        place.answers(url)
+    assert {place.get(url) for url in URLS for _ in range(30)} == {"lb1", "rs1"}
+
+
 # Drift.
 
 

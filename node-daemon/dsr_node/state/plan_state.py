@@ -306,11 +306,7 @@ class _Directing:
     def _vip_problems(self) -> Iterator[PlanNotApplied]:
         for vip in self.vips:
             if vip.uplink is None:
-                message = (
-                    f"no interface of this node has a subnet that holds {vip.text}, and there is "
-                    "no usable default route of its family; name one with --uplink or the Node's "
-                    "annotation dsr-operator.io/uplink"
-                )
+                message = self.uplinks.missing(vip.address)
                 yield _not_applied(self.name, "NoUplink", message, vip.text)
             elif error := self._xdp_error(vip):
                 yield _not_applied(self.name, "DataplaneUnavailable", error, vip.text)

@@ -19,8 +19,8 @@ class Report:
     - `repairs`: subsystem -> how often something it had set was found changed and was set again.
     - `errors`: subsystem -> why its last pass failed; it is retried.
     - `alarm`: "" or what is held back (more than half of the plans gone at once).
-    - `concerns_us`: since the report before, something other than `revision` and `plans` has changed, or a
-      plan that names (or named) this node has: the reporter writes at once.
+    - `concerns_us`: since the report before, something other than `revision` and `plans` has
+      changed, or a plan that names (or named) this node has: the reporter writes at once.
     """
 
     revision: int = 0

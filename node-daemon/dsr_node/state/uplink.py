@@ -6,6 +6,8 @@ import ipaddress
 import re
 from functools import lru_cache
 
+from dsr_api.base import UPLINK_ANNOTATION
+
 from dsr_node.state.types import Link, Network
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -40,6 +42,19 @@ class Uplinks:
         for link in self._usable:
             self._subnets += [(subnet, link) for subnet in subnets(link)]
         self._subnets.sort(key=lambda pair: -pair[0].prefixlen)
+
+    def missing(self, vip: Address) -> str:
+        """Why of() has given None for a VIP, and what to do."""
+        if self._override:
+            return (
+                f"this node has no interface {self._override!r} that is up; --uplink or the "
+                f"Node's annotation {UPLINK_ANNOTATION} names it: correct the name, or take it away"
+            )
+        return (
+            f"no interface of this node has a subnet that holds {vip}, and there is no usable "
+            "default route of its family; name one with --uplink or the Node's annotation "
+            f"{UPLINK_ANNOTATION}"
+        )
 
     def of(self, vip: Address) -> Link | None:
         """The override, else the interface whose connected subnet holds the VIP (the longest

@@ -51,7 +51,14 @@ class Neighbours:
         self._changed = changed
         self._watched: dict[Target, _Watched] = {}
         self._schedule: Schedule[tuple[Target, _Watched]] = Schedule()
-        self.known: Mapping[Target, Neighbour] = {}
+        self._known: Mapping[Target, Neighbour] | None = {}
+
+    @property
+    def known(self) -> Mapping[Target, Neighbour]:
+        """What is known of each target; the same object until something changes."""
+        if self._known is None:
+            self._known = {target: watched.known for target, watched in self._watched.items()}
+        return self._known
 
     @property
     def settled(self) -> bool:
@@ -113,7 +120,7 @@ class Neighbours:
             self._publish()
 
     def _publish(self) -> None:
-        self.known = {target: watched.known for target, watched in self._watched.items()}
+        self._known = None
         self._changed()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dsr_api.node import PlanNotApplied
-from dsr_node.reporting import Pass, report_of, xdp_errors
+from dsr_api.node import PlanNotApplied, UnhealthyBackend
+from dsr_node.reporting import Pass, news, report_of, xdp_errors
 from dsr_node.source import Snapshot
 from dsr_node.state.loss import Plans
 from dsr_node.state.node_state import node_state
@@ -83,3 +83,25 @@ def test_problems_come_from_everywhere() -> None:
     }
     assert report.uplinks[0].message == "eth0: another program (XdpBusy)"
     assert xdp_errors(outcome) == {"eth0": "eth0: another program (XdpBusy)"}
+
+
+def test_the_log_tells_what_has_changed() -> None:
+    conflict = PlanNotApplied(
+        plan="a.b", vip="10.0.9.1", reason="AddressConflict", message="m has it"
+    )
+    dead = UnhealthyBackend(
+        plan="a.b", address="10.0.1.1", reason="MACNotResolved", message="no answer"
+    )
+    quiet = Report(announcing=frozenset({"10.0.9.1"}))
+    loud = Report(problems=(conflict,), unhealthy=(dead,))
+    assert [text for _, text in news(quiet, loud)] == [
+        "a.b 10.0.9.1: m (AddressConflict)",
+        "a.b: nothing is sent to backend 10.0.1.1: n (MACNotResolved)",
+        "10.0.9.1: no longer announced by this node",
+    ]
+    assert [text for _, text in news(loud, quiet)] == [
+        "a.b 10.0.9.1: no longer AddressConflict",
+        "a.b: backend 10.0.1.1 is back",
+        "10.0.9.1: announced by this node",
+    ]
+    assert not list(news(loud, loud))
