@@ -9,7 +9,6 @@ service has. Every size starts from nothing.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -52,29 +51,15 @@ OPERATOR_ROWS: Rows[OperatorScale] = (
 
 
 def show(title: str, sizes: Sequence[int], results: Sequence[T], rows: Rows[T]) -> None:
-    """The table; see _line for its last columns."""
-    columns = ["", *(f"{size}" for size in sizes), "per 1,000", "bend"]
-    table = report.table(title, *columns)
+    """The table. Its last column is the largest size over the one before: what grows linearly from
+    a constant part on grows by no more than the sizes do."""
+    grown = f"x {sizes[-1] / sizes[-2]:g} services" if len(sizes) > 1 else ""
+    table = report.table(title, "", *(f"{size}" for size in sizes), grown)
     for name, value, style in rows:
         values = [value(result) for result in results]
-        cells = [f"{each:{style}}" for each in values]
-        table.add_row(name, *cells, *_line(sizes, values, style))
+        factor = f"x {values[-1] / values[-2]:.1f}" if len(values) > 1 and values[-2] else ""
+        table.add_row(name, *(f"{each:{style}}" for each in values), factor)
     report.console().print(table)
-
-
-def _line(sizes: Sequence[int], values: Sequence[float], style: str) -> tuple[str, str]:
-    """The slope for 1,000 services; and the last step's slope over that of the steps before.
-
-    The latter is 1 on a straight line, more where it bends upwards. It is shown where the growth is
-    more than what measuring it is off by.
-    """
-    if len(sizes) < 3:
-        return "", ""
-    slope = statistics.linear_regression(sizes, values).slope
-    last = (values[-1] - values[-2]) / (sizes[-1] - sizes[-2])
-    first = (values[-2] - values[0]) / (sizes[-2] - sizes[0])
-    grown = values[-1] > 1.5 * values[0] and first > 0
-    return f"{1000 * slope:{style}}", f"{last / first:.1f}" if grown else ""
 
 
 def goal(name: str, size: int, seconds: float) -> None:

@@ -164,7 +164,7 @@ class Daemon:
 def map_megabytes(machine: Namespaces) -> float:
     """Kernel memory of all maps that are pinned on the machine."""
     argv = ["bpftool", "--json", "--bpffs", "map", "show"]
-    maps = json.loads(network.run(machine.enter(argv)))
+    maps = json.loads(network.run(machine.enter_all(argv)))
     sizes: list[int] = [
         each["bytes_memlock"]
         for each in maps
