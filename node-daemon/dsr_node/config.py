@@ -11,7 +11,7 @@ class Config:
     """What one daemon was started with.
 
     - `plans`: a directory of DSRPlan files; None: plans come from the API.
-    - `uplink`: override of the uplink choice, "" for none.
+    - `uplink`: override of the uplink choice, "" for none; it wins over the Node's annotation.
     - `sys_net`: where /proc/sys/net is; in a pod a hostPath mounted elsewhere.
     - `listen_address`, `listen_port`: of the HTTP endpoint.
     - `kubeconfig`: None: the pod's service account. `namespace`: the operator's own.
@@ -32,3 +32,8 @@ class Config:
     def plans_on_disk(self) -> Path:
         """The last plans, for a start without the API server."""
         return self.state_dir / "plans"
+
+    @property
+    def node_on_disk(self) -> Path:
+        """What was last known of this daemon's Node, for the same."""
+        return self.state_dir / "node.json"

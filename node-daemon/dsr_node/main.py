@@ -48,7 +48,11 @@ def _sys_net() -> Path:
     default=_sys_net,
     help="Default: /proc/sys/net, or the hostPath of the chart.",
 )
-@click.option("--uplink", default="", help="The interface of VIP traffic. Default: by route.")
+@click.option(
+    "--uplink",
+    default="",
+    help="The interface of VIP traffic. Default: what the Node's annotation names, else by route.",
+)
 @click.option(
     "--listen-address",
     envvar="DSR_LISTEN_ADDRESS",
@@ -81,6 +85,7 @@ def main(*, node_name: str | None, cleanup: bool, log_level: str, **options: obj
     except (OSError, SubsystemError, AccessError) as error:
         raise click.ClickException(str(error)) from error
     if cleanup:
+        config.node_on_disk.unlink(missing_ok=True)
         _remove_if_empty(config.state_dir)
 
 
@@ -129,9 +134,16 @@ async def _from_api(config: Config) -> None:
     connection = connect(config)
     passes = Passes()
     reporters = (passes, connection.reporter)
-    engine = Engine(config, connection.source, reporters, lambda: connection.peers.stale)
+    engine = Engine(
+        config,
+        connection.source,
+        reporters,
+        stale_peers=lambda: connection.peers.stale,
+        uplink=lambda: connection.own.uplink,
+    )
     endpoint = Endpoint(Sight(config.node, identity(), engine, passes, connection.sight()))
     async with asyncio.TaskGroup() as group:
-        group.create_task(engine.run(), name="engine")
         group.create_task(endpoint.run(config.listen_address, config.listen_port), name="endpoint")
         group.create_task(connection.run(engine.trigger), name="API")
+        await connection.own.settled()  # a pass must not move VIPs to an uplink that is not meant
+        group.create_task(engine.run(), name="engine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,17 +34,30 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of object. `namespace` "" for cluster-scoped ones."""
+    """One kind of object. `group` "" for the core API, `namespace` "" for cluster-scoped ones.
+
+    `only`: the name of the one object that list and watch ask for, "" for all of them.
+    """
 
     group: str
     version: str
     plural: str
     kind: str
     namespace: str = ""
+    only: str = ""
+
+    @property
+    def api_version(self) -> str:
+        """As manifests and references write it: "v1", "coordination.k8s.io/v1"."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def selection(self) -> dict[str, str]:
+        """Parameters of list and watch."""
+        return {"fieldSelector": f"metadata.name={self.only}"} if self.only else {}
 
     def path(self, name: str = "", subresource: str = "") -> str:
         """URL path of the collection, of one object, or of its subresource."""
-        parts = ["apis", self.group, self.version]
+        parts = ["apis" if self.group else "api", self.api_version]
         if self.namespace:
             parts += ["namespaces", self.namespace]
         return "/" + "/".join([*parts, self.plural, *(p for p in (name, subresource) if p)])
@@ -55,9 +68,23 @@ NODES = Resource(GROUP, VERSION, "dsrnodes", "DSRNode")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "")
 
 
+def core_node(name: str) -> Resource:
+    """The one Node of this name."""
+    return Resource("", "v1", "nodes", "Node", only=name)
+
+
 def leases(namespace: str) -> Resource:
     """The Leases of one namespace."""
     return Resource("coordination.k8s.io", "v1", "leases", "Lease", namespace)
+
+
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
+    """A metav1.OwnerReference: the garbage collector deletes an object whose owner is no more."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +163,7 @@ class Client:
         No resourceVersion is asked for, so that an API server whose cache lags cannot show a past
         in which plans are missing. Raises GoneError when a page came too late for the next one.
         """
-        params = {"limit": str(PAGE)}
+        params = {"limit": str(PAGE), **resource.selection()}
         items: list[msgspec.Raw] = []
         while True:
             async with self._request("GET", resource.path(), params=params) as answer:
@@ -160,6 +187,7 @@ class Client:
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": str(seconds),
+            **resource.selection(),
         }
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_TIMEOUT, sock_read=WATCH_SILENCE
@@ -169,17 +197,22 @@ class Client:
             yield _events(answer, f"watch {what}")
 
     async def apply(
-        self, resource: Resource, name: str, fields: Mapping[str, Any], subresource: str = ""
+        self,
+        resource: Resource,
+        name: str,
+        fields: Mapping[str, Any],
+        subresource: str = "",
+        owners: Sequence[OwnerReference] = (),
     ) -> dict[str, Any]:
         """Server-side apply of all fields that are ours; makes the object if it is missing.
 
-        Fields that we applied before and leave out now are taken away. (A subresource of a missing
-        object raises NotFoundError.)
+        Fields and owners that we applied before and leave out now are taken away. (A subresource
+        has no owners to take, and that of a missing object raises NotFoundError.)
         """
         document = {
-            "apiVersion": f"{resource.group}/{resource.version}",
+            "apiVersion": resource.api_version,
             "kind": resource.kind,
-            "metadata": {"name": name},
+            "metadata": {"name": name} | ({"ownerReferences": owners} if owners else {}),
             **fields,
         }
         async with self._request(

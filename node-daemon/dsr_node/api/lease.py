@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from dsr_api.base import LEASE_DURATION, LEASE_PREFIX, LEASE_RENEWAL
 
 from dsr_node.api.backoff import Backoff
-from dsr_node.api.client import Client, leases
-from dsr_node.api.errors import ApiError
+from dsr_node.api.client import Client, OwnerReference, leases
+from dsr_node.api.errors import ApiError, ForbiddenError
+from dsr_node.api.own import OwnNode
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +21,14 @@ log = logging.getLogger(__name__)
 class LeaseRenewal:
     """Renews Lease `dsr-node.NODE` each LEASE_RENEWAL seconds, making it where it is missing.
 
+    It belongs to the Node, and is not written while that is known to be no more.
     `renewed_at`: loop time of the last renewal that the API server has confirmed, None before.
     """
 
-    def __init__(self, client: Client, namespace: str, node: str) -> None:
+    def __init__(self, client: Client, namespace: str, node: str, own: OwnNode) -> None:
         self.renewed_at: float | None = None
         self._client = client
+        self._own = own
         self._resource = leases(namespace)
         self._node = node
         self._backoff = Backoff()
@@ -34,6 +38,7 @@ class LeaseRenewal:
         loop = asyncio.get_running_loop()
         failing = False
         while True:
+            await self._own.present.wait()
             began = loop.time()
             wait = float(LEASE_RENEWAL)
             try:
@@ -52,10 +57,22 @@ class LeaseRenewal:
             await asyncio.sleep(max(0.0, began + wait - loop.time()))
 
     async def _renew(self) -> None:
+        owners = self._own.owners
+        try:
+            await self._apply(owners)
+        except ForbiddenError:
+            if not owners:
+                raise
+            # Where OwnerReferencesPermissionEnforcement is on, only who may delete an object may
+            # change its owners later. That others see this daemon alive matters more.
+            await self._apply(())
+
+    async def _apply(self, owners: Sequence[OwnerReference]) -> None:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         spec = {
             "holderIdentity": self._node,
             "leaseDurationSeconds": LEASE_DURATION,
             "renewTime": now,
         }
-        await self._client.apply(self._resource, LEASE_PREFIX + self._node, {"spec": spec})
+        name = LEASE_PREFIX + self._node
+        await self._client.apply(self._resource, name, {"spec": spec}, owners=owners)

@@ -18,6 +18,7 @@ from dsr_api.node import LIST_CAP, DSRNodeStatus, PlansNotApplied, UnhealthyBack
 from dsr_node.api.backoff import Backoff
 from dsr_node.api.client import NODES, Client
 from dsr_node.api.errors import ApiError, NotFoundError
+from dsr_node.api.own import OwnNode
 from dsr_node.state.report import Report
 
 LEAST_INTERVAL = 1.0
@@ -108,12 +109,14 @@ class NodeReporter:
     """A Reporter that keeps DSRNode current; `run()` must run.
 
     A report of revision 0 is not written: it would say that this node has let go of everything,
-    where it only has not yet carried out anything since it was started.
+    where it only has not yet carried out anything since it was started. DSRNode belongs to the
+    Node, and is not written while that is known to be no more.
     """
 
-    def __init__(self, client: Client, node: str, me: Identity) -> None:
+    def __init__(self, client: Client, node: str, me: Identity, own: OwnNode) -> None:
         self._client = client
         self._node = node
+        self._own = own
         self._me = me
         self._wanted: DSRNodeStatus | None = None
         self._pace = Pace()
@@ -129,6 +132,12 @@ class NodeReporter:
         self._pace.changed(asyncio.get_running_loop().time(), urgent=urgent)
         self._wanted = status
         self._changed.set()
+
+    def node_changed(self) -> None:
+        """The Node has come, gone or been replaced: DSRNode follows at once."""
+        if self._wanted is not None:
+            self._pace.changed(asyncio.get_running_loop().time(), urgent=True)
+            self._changed.set()
 
     async def run(self) -> NoReturn:
         """Endless; failures are logged once and tried again."""
@@ -161,11 +170,13 @@ class NodeReporter:
                 return
 
     async def _write(self) -> None:
-        if self._wanted is None:
+        if self._wanted is None or not self._own.present.is_set():
             return
         fields = {"status": encode(self._wanted)}
         try:
-            await self._client.apply(NODES, self._node, fields, "status")
+            written = await self._client.apply(NODES, self._node, fields, "status")
         except NotFoundError:
-            await self._client.apply(NODES, self._node, {})
+            written = await self._client.apply(NODES, self._node, {}, owners=self._own.owners)
             await self._client.apply(NODES, self._node, fields, "status")
+        if not self._own.is_owner_of(written):
+            await self._client.apply(NODES, self._node, {}, owners=self._own.owners)

@@ -84,12 +84,17 @@ class PlanFiles:
             return 0
 
     def _write(self, name: str, content: bytes) -> None:
-        beside = self._directory / f"{name}.new"
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(self._directory / name)
+        replace_file(self._directory / name, content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """After a crash it is the old file or the new one. Raises OSError."""
+    beside = path.with_name(f"{path.name}.new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
 
 
 class Saver:

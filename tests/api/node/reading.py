@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,21 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is looked at sets no event
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def beside(*coroutines: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """Tasks that run meanwhile; one that has failed fails the test."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Reading:

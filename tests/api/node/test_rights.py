@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from dsr_node.api.access import from_kubeconfig
-from dsr_node.api.client import CRDS, NODES, PLANS, Client, leases
+from dsr_node.api.client import CRDS, NODES, PLANS, Client, OwnerReference, core_node, leases
 from dsr_node.api.errors import ApiError, ForbiddenError
 from dsr_node.source.api import PLAN_CRD
 
@@ -48,17 +48,28 @@ async def test_a_daemon_under_the_charts_rights(plane: ControlPlane) -> None:
         async with client.watch(PLANS, str(listing.revision), 1):
             pass
         await client.get(CRDS, PLAN_CRD)
-        await client.apply(NODES, "lb1", {})
+        nodes = await client.list(core_node("lb1"))
+        async with client.watch(core_node("lb1"), str(nodes.revision), 1):
+            pass
+        uid = (await client.get(core_node("lb1"), "lb1"))["metadata"]["uid"]
+        owners = (OwnerReference("v1", "Node", "lb1", uid),)
+        await client.apply(NODES, "lb1", {}, owners=owners)
         await client.apply(NODES, "lb1", {"status": {"appliedRevision": 1}}, "status")
-        await client.apply(leases(NAMESPACE), "dsr-node.lb1", {"spec": {"holderIdentity": "lb1"}})
+        spec = {"holderIdentity": "lb1"}
+        own_lease = (leases(NAMESPACE), "dsr-node.lb1", {"spec": spec})
+        await client.apply(*own_lease, owners=owners)
         await client.list(leases(NAMESPACE))
         async with asyncio.timeout(10):  # a policy is in force some moments after it is written
             while not await refused(client, "lb2"):  # noqa: ASYNC110 - nothing tells when
                 await asyncio.sleep(0.1)
         with pytest.raises(ForbiddenError, match="lb2"):
             await client.apply(leases(NAMESPACE), "dsr-node.lb2", {"spec": {}})
+        await client.apply(*own_lease)
+        await client.apply(*own_lease, owners=owners)
         with pytest.raises(ForbiddenError):
             await client.apply(PLANS, "shop.web", {"spec": {}})
+        with pytest.raises(ForbiddenError):
+            await client.apply(core_node("lb1"), "lb1", {"spec": {"unschedulable": True}})
 
 
 async def refused(client: Client, node: str) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,29 +14,21 @@ from dsr_node.api import lease, peers
 from dsr_node.api.access import from_kubeconfig
 from dsr_node.api.client import NODES, Client, leases
 from dsr_node.api.lease import LeaseRenewal
+from dsr_node.api.own import OwnNode
 from dsr_node.api.peers import Peers
 from dsr_node.api.report import Identity, NodeReporter
 from dsr_node.api.watch import Watch
 from dsr_node.state.report import Report
 
 from lab.controlplane import ControlPlane
-from tests.api.node.reading import run, until
+from tests.api.node.reading import beside, run, until
 
 ME = Identity(kernel="6.1.0", boot_id="b", daemon_version="1")
 
 
-@asynccontextmanager
-async def beside(*coroutines: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in coroutines]
-    try:
-        yield
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def not_read(client: Client, directory: Path) -> OwnNode:
+    """A Node of which nothing is known yet."""
+    return OwnNode(client, "lb1", directory / "node.json")
 
 
 @pytest.fixture
@@ -50,11 +40,11 @@ def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_lease_is_made_renewed_and_made_again(
-    plane: ControlPlane, quick_leases: None
+    plane: ControlPlane, quick_leases: None, tmp_path: Path
 ) -> None:
     admin = plane.kubeconfig
     async with Client(from_kubeconfig(admin)) as client:
-        renewal = LeaseRenewal(client, "default", "lb1")
+        renewal = LeaseRenewal(client, "default", "lb1", not_read(client, tmp_path))
         async with beside(renewal.run()):
             await until(lambda: renewal.renewed_at)
             first = await client.get(leases("default"), "dsr-node.lb1")
@@ -72,12 +62,13 @@ async def test_the_lease_is_made_renewed_and_made_again(
 
 
 async def test_a_silent_peer_is_stale_and_no_outage_makes_one(
-    plane: ControlPlane, quick_leases: None
+    plane: ControlPlane, quick_leases: None, tmp_path: Path
 ) -> None:
     admin = plane.kubeconfig
     changes: list[frozenset[str]] = []
     async with Client(from_kubeconfig(admin)) as client:
-        own, peer = (LeaseRenewal(client, "default", node) for node in ("lb1", "lb2"))
+        node = not_read(client, tmp_path)
+        own, peer = (LeaseRenewal(client, "default", name, node) for name in ("lb1", "lb2"))
         seen = Peers(client, "default", "lb1")
         async with beside(
             own.run(), seen.watch.run(), seen.run(lambda: changes.append(seen.stale))
@@ -102,11 +93,13 @@ def decoded(item: bytes) -> DSRNode:
     return msgspec.json.decode(item, type=DSRNode)
 
 
-async def test_dsrnode_is_made_and_written_once_a_second_at_most(plane: ControlPlane) -> None:
+async def test_dsrnode_is_made_and_written_once_a_second_at_most(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
     admin = plane.kubeconfig
     loop = asyncio.get_running_loop()
     async with Client(from_kubeconfig(admin)) as client:
-        reporter = NodeReporter(client, "lb1", ME)
+        reporter = NodeReporter(client, "lb1", ME, not_read(client, tmp_path))
         nodes = Watch(client, NODES, decoded)
         writes: list[tuple[float, int]] = []
 

@@ -50,6 +50,7 @@ def test_writes_its_own_node_and_lease(daemon: Person, admin: Person) -> None:
 
 def test_reads_what_it_needs(daemon: Person) -> None:
     daemon.may("get", "dsrplans")
+    daemon.may("get", "nodes")
     daemon.may("get", "crd", "dsrplans.dsr-operator.io")
     daemon.may("get", "leases", "-n", NAMESPACE)
 
@@ -123,7 +124,7 @@ def test_policy_holds_even_if_somebody_gives_the_daemon_more_rights(
 
 @pytest.mark.parametrize(
     "what",
-    ["secrets", "configmaps", "pods", "nodes", "services", "dsrservices", "dsraddresspools", "crd"],
+    ["secrets", "configmaps", "pods", "services", "dsrservices", "dsraddresspools", "crd"],
 )
 def test_reads_nothing_else(daemon: Person, what: str) -> None:
     daemon.may_not("get", what, "-n", NAMESPACE)

@@ -134,6 +134,8 @@ DAEMON_MAY_NOT = {
     ("dsrservices/status", OURS): WRITE,
     ("dsraddresspools", OURS): (*READ, *WRITE),
     ("dsrnodes", OURS): ("list", "watch", "delete"),
+    ("nodes", ""): WRITE,
+    ("nodes/status", ""): WRITE,
 }
 
 

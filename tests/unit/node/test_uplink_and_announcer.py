@@ -41,6 +41,18 @@ def test_choice(vip: str, override: str, expected: str | None) -> None:
     assert (link and link.name) == expected
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [("", "no interface of this node has a subnet that holds 192.0.2.1"), ("eth7", "'eth7'")],
+)
+def test_why_there_is_no_uplink_and_what_to_do(override: str, told: str) -> None:
+    vip = ipaddress.ip_address("192.0.2.1")
+    uplinks = Uplinks(Network(LINKS), override)
+    assert uplinks.of(vip) is None
+    assert told in uplinks.missing(vip)
+    assert "dsr-operator.io/uplink" in uplinks.missing(vip)
+
+
 def test_a_default_route_through_a_cni_is_no_uplink() -> None:
     uplinks = Uplinks(Network(LINKS, default_ipv4=4))
     assert uplinks.of(ipaddress.ip_address("192.0.2.1")) is None
