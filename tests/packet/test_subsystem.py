@@ -201,6 +201,21 @@ def test_a_draining_backend_keeps_its_flows(node: Node) -> None:
     assert handles[1] in settled[moved]
 
 
+def test_what_is_settled_on_a_backend_that_fails_takes_current(node: Node) -> None:
+    node.hold(BASE)
+    draining = (backend(1), backend(2, weight=0), backend(3))
+    node.hold(state(pool(WEB, *draining)))
+    before = unpack(node.words(BASE.pools[WEB]))
+    failed = pool(WEB, backend(1), backend(2, weight=0, failed=True), backend(3))
+    assert node.hold(state(failed))
+    current, settled, moved = unpack(node.words(failed))
+    assert (current == before.current).all(), "nobody wants another backend"
+    lost = before.settled == node.handles(failed)[1]
+    assert lost.any()
+    assert (settled == np.where(lost, current, before.settled)).all()
+    assert (moved == before.moved).all(), "the memory may know other backends"
+
+
 def test_a_backend_that_left_is_of_the_past_and_its_id_comes_back_last(node: Node) -> None:
     node.hold(BASE)
     left = node.handles(BASE.pools[WEB])[0]
@@ -354,13 +369,18 @@ def test_packets_are_forwarded_and_counted(node: Node) -> None:
     assert node.xdp.stats(desired).drops["no_backend"] == 1
 
 
-def test_a_reused_index_starts_counting_anew(node: Node) -> None:
-    test_packets_are_forwarded_and_counted(node)
-    node.hold(DirectorState())
-    node.hold(BASE)
-    stats = node.xdp.stats(BASE)
-    assert {each.packets for each in stats.frontends.values()} == {0}
-    assert {each.packets for each in stats.backends.values()} == {0}
+def test_a_reused_index_starts_counting_anew(bpffs: Path) -> None:
+    desired = state(pool(WEB, *THREE))
+    with Node(bpffs / "dsr", replace(LIMITS, frontends=1, backends=4)) as node:
+        node.hold(desired)
+        for port in range(50):
+            node.send(segment(4, sport=1000 + port))
+        for expected in (50, 0):
+            stats = node.xdp.stats(desired)
+            assert sum(each.packets for each in stats.frontends.values()) == expected
+            assert sum(each.packets for each in stats.backends.values()) == expected
+            node.hold(DirectorState())
+            node.hold(desired)
 
 
 def test_leases_are_renewed_alone(node: Node) -> None:
