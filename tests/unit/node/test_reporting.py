@@ -95,8 +95,8 @@ def test_the_log_tells_what_has_changed() -> None:
     quiet = Report(announcing=frozenset({"10.0.9.1"}))
     loud = Report(problems=(conflict,), unhealthy=(dead,))
     assert [text for _, text in news(quiet, loud)] == [
-        "a.b 10.0.9.1: m (AddressConflict)",
-        "a.b: nothing is sent to backend 10.0.1.1: n (MACNotResolved)",
+        "a.b 10.0.9.1: m has it (AddressConflict)",
+        "a.b: nothing is sent to backend 10.0.1.1: no answer (MACNotResolved)",
         "10.0.9.1: no longer announced by this node",
     ]
     assert [text for _, text in news(loud, quiet)] == [
