@@ -75,6 +75,14 @@ async def test_files_become_plans_and_go_again(tmp_path: Path) -> None:
     assert not second.deletions_observed
 
 
+async def test_a_file_written_again_without_a_change_is_the_same_plan(tmp_path: Path) -> None:
+    put(tmp_path / "a.yaml", manifest(plan("ns.a")))
+    snapshots = DirectorySource(tmp_path).snapshots()
+    first = await snapshot(snapshots)
+    put(tmp_path / "a.yaml", manifest(plan("ns.a")))
+    assert (await snapshot(snapshots)).plans["ns.a"] is first.plans["ns.a"]
+
+
 async def test_a_bad_file_keeps_its_last_good_version(tmp_path: Path) -> None:
     put(tmp_path / "a.yaml", manifest(plan("ns.a")))
     put(tmp_path / "b.yaml", manifest(plan("ns.b")))
