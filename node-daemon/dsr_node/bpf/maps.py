@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ HASH, ARRAY, PERCPU_ARRAY, ARRAY_OF_MAPS = 1, 2, 6, 12
 MMAPABLE = 1 << 10
 
 _BATCH = 16384
+_PATIENCE, _REFILL_S = 50, 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Map:
     def update_many(self, keys: Array, values: Array) -> None:
         """Sets elements in order. BpfError E2BIG: the map is full, those before are in."""
         self._expect(keys, values)
-        done = 0
+        done, patience = 0, _PATIENCE
         while done < len(keys):
             count = ctypes.c_uint32(len(keys) - done)
             result = libbpf.map_update_batch(
@@ -150,8 +152,14 @@ class Map:
                 ctypes.byref(count),
                 ctypes.byref(libbpf.sized(libbpf.BatchOpts())),
             )
-            check(result, f"write to map {self.name}")
             done += count.value
+            # Elements come from a small store that an interrupt refills (Linux 6.1,
+            # kernel/bpf/memalloc.c): a batch may be faster.
+            if result == -errno.ENOMEM and (count.value or patience):
+                patience = _PATIENCE if count.value else patience - 1
+                time.sleep(_REFILL_S)
+                continue
+            check(result, f"write to map {self.name}")
 
     def delete_many(self, keys: Array) -> None:
         """Deletes elements; those that are not there any more are no error."""
