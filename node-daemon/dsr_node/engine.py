@@ -97,6 +97,7 @@ class Engine:
         self._network = Network()
         self._epoch = int(time.time() - time.monotonic())
         self._state = NodeState()
+        self._carried = self._state
         self._xdp_errors: Mapping[str, str] = {}
         self._before: Pass | None = None
         self._reported = Report()
@@ -168,7 +169,7 @@ class Engine:
         return (
             bool(self._xdp_errors)
             or read_network() != self._network
-            or self._kernel.has_other_addresses(self._state)
+            or self._kernel.has_other_addresses(self._carried)
         )
 
     async def _read_source(self) -> None:
@@ -197,22 +198,24 @@ class Engine:
                 await self._in_kernel(self._each_second, sweep=count % SWEEP == 0)
 
     def _each_second(self, *, sweep: bool) -> None:
-        leased = {v: end for v, end in self._state.director.announced.items() if end != FOREVER}
+        announced = self._carried.director.announced
+        leased = {vip: end for vip, end in announced.items() if end != FOREVER}
         if leased:
             self._kernel.renew(dict.fromkeys(leased, self._lease_until()))
-        if self._kernel.has_other_sysctls(self._state):
+        if self._kernel.has_other_sysctls(self._carried):
             self._loop.call_soon_threadsafe(self.trigger)
         if sweep:
             self._kernel.sweep()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """An error of work between passes is told, and left to a pass to report and back off."""
+        """An error of work between passes is left to a pass, to report and to back off from."""
         try:
             yield
         except (OSError, SubsystemError) as error:
-            _log.warning("%s", error)
-            self.trigger()
+            if not self._failures:
+                _log.warning("%s", error)
+                self.trigger()
 
     async def _in_kernel(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Blocking work, off the loop and one at a time."""
@@ -274,6 +277,7 @@ class Engine:
             _log.warning("network: %s", error)
             return Outcome(errors={"network": str(error)})
         outcome = await self._in_kernel(self._kernel.carry_out, state)
+        self._carried = state
         errors = xdp_errors(outcome)
         if errors == self._xdp_errors:
             self._neighbourhood.announce(state.announcements)
