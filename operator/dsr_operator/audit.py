@@ -24,8 +24,11 @@ log = logging.getLogger(__name__)
 PERIOD = 60.0
 """Seconds between two audits of a kind when nothing calls for one."""
 
-PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+PAUSES = (0.05, 0.05, 0.1, 0.1, 0.2, 0.5, 1.0, 1.0, 2.0)
 """Seconds for the cache to catch up with a list, after each comparison that found it behind."""
+
+LISTS = 3
+"""Lists of which each must name an object before it is said to be missing."""
 
 DEAD_AFTER = 30.0
 """Seconds that a cache may be behind while the API server answers, before the process is ill."""
@@ -103,27 +106,35 @@ class Audit:
     async def _compare(self, kind: Kind) -> bool:
         before = dict(self._cache.versions[kind])
         suspects: set[ObjectKey] | None = None
-        for pause in (*PAUSES, None):
+        for _ in range(LISTS):
             listed = await self._list(kind)
-            behind = self._behind(kind, listed)
-            # An object deleted after the list is not missing: only who is so twice counts.
+            behind, surplus = await self._catch_up(kind, before, listed)
+            # An object deleted after the list is not missing: only who is so in each list counts.
             suspects = behind if suspects is None else suspects & behind
+            if not suspects:
+                self._drop(kind, surplus)
+                self._note_agreed(kind)
+                return True
+        return self._note_behind(kind, suspects or set())
+
+    async def _catch_up(
+        self, kind: Kind, before: Mapping[ObjectKey, Version], listed: Mapping[ObjectKey, Version]
+    ) -> tuple[set[ObjectKey], dict[ObjectKey, Version]]:
+        """Give the watch time to bring the cache to the list; what it still lacks and has left."""
+        for pause in PAUSES:
+            behind = self._behind(kind, listed)
             surplus = self._surplus(kind, before, listed)
             if not behind and not surplus:
                 break
-            if pause is None:
-                self._drop(kind, surplus)
-                if suspects:
-                    return self._note_behind(kind, suspects)
-            else:
-                await asyncio.sleep(pause)
-        now = time.monotonic()
-        self._agreed[kind] = now
+            await asyncio.sleep(pause)
+        return behind, surplus
+
+    def _note_agreed(self, kind: Kind) -> None:
+        self._agreed[kind] = time.monotonic()
         self._behind_since.pop(kind, None)
         self._metrics.watch_age.labels(kind.name).set_function(
             lambda: time.monotonic() - self._agreed[kind]
         )
-        return True
 
     def _note_behind(self, kind: Kind, suspects: set[ObjectKey]) -> bool:
         self._behind_since.setdefault(kind, time.monotonic())
