@@ -217,6 +217,8 @@ class Lab:
         if node.member.in_cluster:
             try:
                 cluster_objects.register(self.api, node.member)
+                # A token is bound to one Node object: a Node made anew takes a new one.
+                self._cluster.give_daemon_account(node.member, node.run_directory)
             except ApiError as error:
                 # A machine boots without its API server, too; the keeper goes on trying.
                 print(f"{node.member.name} is not registered: {error}", file=sys.stderr)

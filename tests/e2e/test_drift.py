@@ -96,7 +96,8 @@ def test_of_two_services_with_one_frontend_the_older_keeps_it(web: Lab) -> None:
         _, _, message = condition(web, "younger", "Accepted")
         assert "default/web" in message
         assert condition(web, "web", "Ready")[0] == "True"
-        assert all(answers(web, vip) for vip in VIPS)
+        outcome = Load(web.nodes["client"], "http", VIPS, rate=100, count=100).wait(30)
+        assert outcome.failed == 0, outcome.failures
 
 
 def test_an_address_that_somebody_has_is_not_announced(web: Lab) -> None:
