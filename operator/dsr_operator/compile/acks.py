@@ -22,8 +22,12 @@ DIRECTING = frozenset(
         "DataplaneUnavailable",
         "FrontendTaken",
         "NoBackendOfFamily",
+        "NoRoom",
+        "NoTable",
         "NoUplink",
         "TableVersionUnknown",
+        "XdpBusy",
+        "XdpUnavailable",
     }
 )
 """Reasons in plansNotApplied about forwarding or announcing: the node holds the VIPs all the same.

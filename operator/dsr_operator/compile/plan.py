@@ -10,9 +10,10 @@ from dsr_operator.compile import reasons
 from dsr_operator.compile.acks import Acks
 from dsr_operator.compile.backends import Resolution, resolve, select
 from dsr_operator.compile.claims import Verdict, judge, unfit
-from dsr_operator.compile.conditions import Findings, status
+from dsr_operator.compile.conditions import status
 from dsr_operator.compile.inputs import Inputs, Outcome, Problem
 from dsr_operator.compile.sequence import Target, grow_and_shrink, withdraw
+from dsr_operator.compile.survey import Findings
 from dsr_operator.core import NodeView
 
 

@@ -374,7 +374,12 @@ def test_what_another_plan_still_forwards_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "served"), [("VIPIsNodeAddress", {"a", "b"}), ("AddressConflict", {"a", "b", "c"})]
+    ("reason", "served"),
+    [
+        ("VIPIsNodeAddress", {"a", "b"}),
+        ("AddressConflict", {"a", "b", "c"}),
+        ("XdpBusy", {"a", "b", "c"}),
+    ],
 )
 def test_a_host_that_says_it_lacks_the_vip_gets_nothing(reason: str, served: set[str]) -> None:
     cluster = running()
