@@ -17,7 +17,7 @@ from dsr_api.node import LIST_CAP, DSRNodeStatus, PlansNotApplied, UnhealthyBack
 
 from dsr_node.api.backoff import Backoff
 from dsr_node.api.client import NODES, Client
-from dsr_node.api.errors import ApiError, NotFoundError
+from dsr_node.api.errors import ApiError, ForbiddenError, NotFoundError
 from dsr_node.api.own import OwnNode
 from dsr_node.state.report import Report
 
@@ -122,6 +122,7 @@ class NodeReporter:
         self._pace = Pace()
         self._changed = asyncio.Event()
         self._backoff = Backoff()
+        self._owner_refused = False
 
     def report(self, report: Report) -> None:
         """See Reporter."""
@@ -179,4 +180,14 @@ class NodeReporter:
             written = await self._client.apply(NODES, self._node, {}, owners=self._own.owners)
             await self._client.apply(NODES, self._node, fields, "status")
         if not self._own.is_owner_of(written):
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        """Makes the Node the owner. Where OwnerReferencesPermissionEnforcement is on, only who may
+        delete an object may do that later than at its making; the status goes out all the same."""
+        try:
             await self._client.apply(NODES, self._node, {}, owners=self._own.owners)
+        except ForbiddenError as error:
+            if not self._owner_refused:
+                log.warning("DSRNode %s will not go with its Node: %s", self._node, error)
+            self._owner_refused = True

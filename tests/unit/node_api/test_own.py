@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -20,6 +20,8 @@ from dsr_node.api.access import Access
 from dsr_node.api.client import Client, core_node, leases
 from dsr_node.api.lease import LeaseRenewal
 from dsr_node.api.own import Known, OwnNode
+from dsr_node.api.report import Identity, NodeReporter
+from dsr_node.state.report import Report
 
 
 def access(server: str = "https://192.0.2.1") -> Access:
@@ -169,10 +171,12 @@ def test_one_object_of_the_core_api_is_asked_for() -> None:
     assert leases("ns").selection() == {}
 
 
-async def test_a_lease_whose_owner_may_not_be_changed_is_renewed_all_the_same(file: Path) -> None:
+@asynccontextmanager
+async def guarded(file: Path) -> AsyncIterator[tuple[OwnNode, Client, list[dict[str, Any]]]]:
+    """A Node that is known, and what is written to a server that lets nobody change owners."""
     written: list[dict[str, Any]] = []
 
-    async def guarded(request: web.Request) -> web.Response:
+    async def patch(request: web.Request) -> web.Response:
         document = json.loads(await request.read())
         if "ownerReferences" in document["metadata"]:
             return web.json_response({"code": 403, "reason": "Forbidden"}, status=403)
@@ -180,17 +184,42 @@ async def test_a_lease_whose_owner_may_not_be_changed_is_renewed_all_the_same(fi
         return web.json_response(document)
 
     app = web.Application()
-    app.router.add_patch(leases("ns").path("dsr-node.lb1"), guarded)
+    app.router.add_patch("/{path:.*}", patch)
     server = TestServer(app)
     await server.start_server()
     async with server, Client(access(str(server.make_url("")).rstrip("/"))) as client:
         own = OwnNode(client, "lb1", file)
         own.known = Known("u1")
+        yield own, client, written
+
+
+@asynccontextmanager
+async def beside(coroutine: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_lease_whose_owner_may_not_be_changed_is_renewed_all_the_same(file: Path) -> None:
+    async with guarded(file) as (own, client, written):
         renewal = LeaseRenewal(client, "ns", "lb1", own)
-        task = asyncio.create_task(renewal.run())
-        try:
+        async with beside(renewal.run()):
             await until(lambda: renewal.renewed_at)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-    assert written[0]["spec"]["holderIdentity"] == "lb1"
+        assert written[0]["spec"]["holderIdentity"] == "lb1"
+
+
+async def test_a_dsrnode_whose_owner_may_not_be_changed_is_written_without_delay(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsr_node.api.backoff.FIRST", 30.0)
+    monkeypatch.setattr("dsr_node.api.report.LEAST_INTERVAL", 0.05)
+    async with guarded(file) as (own, client, written):
+        reporter = NodeReporter(client, "lb1", Identity("6.1.0", "b", "1"), own)
+        async with beside(reporter.run()):
+            for revision in (1, 2):
+                reporter.report(Report(revision=revision, concerns_us=True))
+                await until(lambda: len(written) == revision)  # noqa: B023 - awaited here
+        assert [each["status"]["appliedRevision"] for each in written] == [1, 2]
