@@ -54,23 +54,27 @@ class Kernel:
     def prepare(self, state: NodeState) -> Outcome:
         """The first half of carry_out(): sysctls, then VIPs on lo; removes nothing."""
         outcome = Outcome()
+        self._add_first(state, outcome)
+        return outcome
+
+    def _add_first(self, state: NodeState, outcome: Outcome) -> None:
         self._step(outcome, "sysctls", state.sysctls, lambda: self._raise_sysctls(state))
         if "sysctls" not in outcome.errors:  # a VIP that the kernel answers ARP for is worse
             self._step(outcome, "addresses", state.addresses, lambda: self._add(state, outcome))
-        return outcome
 
     def carry_out(self, state: NodeState) -> Outcome:
         """Makes the kernel hold a state: adding in order, then removing in reverse order.
 
         A subsystem that fails is named in the outcome and does not stop those that can go on.
         """
-        outcome = self.prepare(state)
-        self._step(
-            outcome,
-            "xdp",
-            replace(state.director, announced={}),
-            lambda: self._direct(state, outcome),
-        )
+        outcome = Outcome()
+        unleased = replace(state.director, announced={})
+        if self._done.get("xdp") == unleased:
+            # What a VIP announced now has waited for was an answer alone: it is not kept waiting
+            # for the comparison of all tables below.
+            self._step(outcome, "xdp", None, lambda: self._renew(state))
+        self._add_first(state, outcome)
+        self._step(outcome, "xdp", unleased, lambda: self._direct(state, outcome))
         if "xdp" not in outcome.errors:  # else a packet still forwarded here might find no VIP
             self._step(outcome, "addresses", None, lambda: self._remove_addresses(state))
         if not outcome.errors:
@@ -145,6 +149,10 @@ class Kernel:
     def _remove_addresses(self, state: NodeState) -> bool:
         change = self.addresses.diff(state.addresses, self.addresses.read())
         self.addresses.remove(change.remove)
+        return False
+
+    def _renew(self, state: NodeState) -> bool:
+        self.renew(state.director.announced)
         return False
 
     def _direct(self, state: NodeState, outcome: Outcome) -> bool:
