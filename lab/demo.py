@@ -270,10 +270,12 @@ def _total(nodes: Sequence[Node]) -> Traffic:
 
 
 def _leave(lab: Lab, console: Console) -> None:
+    lab.heal()
     console.print(
         Panel(
             f"The lab is up. DSR_LAB={NAME} ./lab/lab --help tells what you can do, such as\n\n"
-            f"  export DSR_LAB={NAME} KUBECONFIG={lab.home.kubeconfig}\n"
+            f"  export DSR_LAB={NAME}\n"
+            "  export KUBECONFIG=$(./lab/lab kubeconfig)\n"
             "  kubectl apply -f examples/web.yaml && kubectl get dsr -o wide -w\n"
             f"  ./lab/lab exec client -- curl -s http://{VIPS[0]}/\n"
             "  ./lab/lab kill lb1; ./lab/lab restart lb1; ./lab/lab logs rs1 -f\n"

@@ -182,6 +182,12 @@ class Lab:
                 programs = {each.name: each for each in self._programs(node.member)}
                 node.start_program(programs[name])
 
+    def heal(self) -> None:
+        """Start every part that does not run."""
+        for part in self.status():
+            if not part.running:
+                self.start_part(part.name)
+
     def restart_part(self, part: str) -> None:
         """Kill it if it runs, and start it."""
         self.kill_part(part)

@@ -21,9 +21,7 @@ def new_lab(*, lbs: int = 2, backends: int = 3) -> Lab:
 
 def heal(lab: Lab) -> None:
     """Whatever a test has broken: start it, apply the example, wait until all is well."""
-    for part in lab.status():
-        if not part.running:
-            lab.start_part(part.name)
+    lab.heal()
     lab.kubectl("apply", "-f", str(EXAMPLE))
     lab.kubectl("wait", "--for=condition=Ready", "dsr/web", "--timeout=60s")
     until("all backends are healthy", lambda: _healthy(lab), 60)
