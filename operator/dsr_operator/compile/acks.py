@@ -13,6 +13,11 @@ from dsr_operator.compile.inputs import Clock, World
 PATIENCE = 60.0
 """Seconds for which a live node that does not acknowledge is waited for."""
 
+COMPANY = 1.0
+"""Seconds since it was named as a host for which those who could enter `backends` wait for a live
+node, so that they enter together: each entry by itself moves slots, and what has moved is slower
+for a while and keeps new UDP flows where they would have gone before."""
+
 LAG = 10.0
 """Seconds behind the plan after which a live node is said to lag."""
 
@@ -92,10 +97,10 @@ class Acks:
         late = [n for n in nodes if self.live(n) and not self.has(n, mark)]
         return not self.wait_for(late, mark)
 
-    def wait_for(self, late: Iterable[str], mark: Mark) -> bool:
+    def wait_for(self, late: Iterable[str], mark: Mark, patience: float = PATIENCE) -> bool:
         """Whether there is anybody among `late` for whom to wait still; notes it if so."""
         waiting = set(late)
-        deadline = mark.at + PATIENCE
+        deadline = mark.at + patience
         if not waiting or self.clock.steady >= deadline:
             return False
         self.awaited |= waiting

@@ -15,13 +15,13 @@ node has.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 from dsr_api.plan import Director, DSRPlanSpec, Frontend, PlanBackend
 
-from dsr_operator.compile.acks import Acks
+from dsr_operator.compile.acks import COMPANY, Acks
 from dsr_operator.compile.backends import Wanted
 from dsr_operator.compile.clocktext import from_rfc3339, to_rfc3339
 from dsr_operator.core import family
@@ -97,12 +97,24 @@ def _backends(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[PlanBac
             acks.awaited.add(wanted.node)
         else:
             chosen.append(_entry(wanted))
-    for wanted in new.values():
+    chosen.extend(_entry(wanted) for wanted in _entering(new.values(), acks))
+    return tuple(sorted(chosen, key=lambda b: (b.address, b.node_uid)))
+
+
+def _entering(new: Iterable[Wanted], acks: Acks) -> list[Wanted]:
+    """Those of the new ones who may enter now; nobody as long as a live host may be about to."""
+    ready: list[Wanted] = []
+    coming: set[str] = set()
+    for wanted in new:
         if not wanted.node or (acks.live(wanted.node) and acks.holds(wanted.node)):
-            chosen.append(_entry(wanted))
+            ready.append(wanted)
         else:
             acks.awaited.add(wanted.node)
-    return tuple(sorted(chosen, key=lambda b: (b.address, b.node_uid)))
+            coming.add(wanted.node)
+    named = acks.history.holding
+    late = [n for n in coming if n in named and acks.live(n) and not acks.fails(n)]
+    waits = [acks.wait_for([n], named[n], COMPANY) for n in late] if ready else []
+    return [] if any(waits) else ready
 
 
 def _entry(wanted: Wanted) -> PlanBackend:

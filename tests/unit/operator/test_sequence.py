@@ -11,6 +11,7 @@ from dsr_api.base import LabelSelector
 from dsr_api.node import PlanNotApplied, PlansNotApplied
 from dsr_api.plan import DSRPlanSpec, Frontend
 from dsr_api.service import BackendAddress, BackendSource, Port
+from dsr_operator.compile.acks import COMPANY
 from dsr_operator.compile.inputs import Standing
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,9 +161,33 @@ def test_a_backend_enters_only_after_its_own_node_has_acknowledged() -> None:
     assert plan(cluster).hosts == ("a", "b", "c")
     assert not plan(cluster).backends
     cluster.acknowledge("b")
+    cluster.now += COMPANY
     cluster.settle()
     assert [b.node for b in plan(cluster).backends] == ["b"]
     assert plan(cluster).frontends
+
+
+def test_new_backends_enter_together_so_that_no_slot_moves() -> None:
+    cluster = Cluster()
+    cluster.settle()
+    asked = cluster.latest
+    cluster.acked = {"a": asked}
+    cluster.settle()
+    assert not plan(cluster).backends
+    cluster.acked |= {"b": asked, "c": asked}
+    cluster.settle()
+    assert [b.node for b in plan(cluster).backends] == ["a", "b", "c"]
+    assert not plan(cluster).previous_backends
+
+
+def test_nobody_waits_for_a_dead_node_s_company() -> None:
+    cluster = Cluster()
+    cluster.live -= {"c"}
+    cluster.settle()
+    cluster.acknowledge("a")
+    cluster.acknowledge("b")
+    cluster.settle()
+    assert [b.node for b in plan(cluster).backends] == ["a", "b"]
 
 
 def test_one_write_for_all_who_have_acknowledged_whatever_has_been_written_since() -> None:
@@ -392,6 +417,7 @@ def test_a_host_whose_list_of_complaints_is_cut_off_is_not_taken_at_its_word() -
     cluster = Cluster()
     cluster.settle()
     cluster.acknowledge("a")
+    cluster.now += COMPANY
     others = PlanNotApplied(plan="a.first", reason="InvalidPlan", message="no")
     cut = cluster.compile(complaints={"a": PlansNotApplied(items=(others,), more=3)})
     assert cut.spec is None
