@@ -13,6 +13,37 @@ LIST_CAP = 32
 
 XdpMode = Literal["Native", "Generic", "Unavailable"]
 
+# Reasons in plansNotApplied about forwarding or announcing: a node holds the VIPs all the same.
+ADDRESS_CONFLICT = "AddressConflict"
+DATAPLANE_UNAVAILABLE = "DataplaneUnavailable"
+FRONTEND_TAKEN = "FrontendTaken"
+NO_BACKEND_OF_FAMILY = "NoBackendOfFamily"
+NO_ROOM = "NoRoom"
+NO_TABLE = "NoTable"
+NO_UPLINK = "NoUplink"
+TABLE_VERSION_UNKNOWN = "TableVersionUnknown"
+XDP_BUSY = "XdpBusy"
+XDP_UNAVAILABLE = "XdpUnavailable"
+
+DIRECTING = frozenset(
+    {
+        ADDRESS_CONFLICT,
+        DATAPLANE_UNAVAILABLE,
+        FRONTEND_TAKEN,
+        NO_BACKEND_OF_FAMILY,
+        NO_ROOM,
+        NO_TABLE,
+        NO_UPLINK,
+        TABLE_VERSION_UNKNOWN,
+        XDP_BUSY,
+        XDP_UNAVAILABLE,
+    }
+)
+"""All of them. Any other reason counts as "the VIPs are not there"."""
+
+FOR_ALL_DIRECTORS = frozenset({ADDRESS_CONFLICT, NO_BACKEND_OF_FAMILY})
+"""Those of them that are no fault of the node: another director could do no better."""
+
 
 class Uplink(ApiStruct, frozen=True):
     """An interface that carries VIP traffic. `xdp_mode` tells how XDP runs on it, if it should."""

@@ -63,10 +63,16 @@ class PlanBackend(ApiStruct, frozen=True, order=True):
 
 
 class Director(ApiStruct, frozen=True, order=True):
-    """One LB node, and the addresses by which its peers know it (Node InternalIPs)."""
+    """One LB node, and the addresses by which its peers know it (Node InternalIPs).
+
+    `announces`: VIPs are shared out among the directors that have it set; among all of them where
+    none has. Without it a director still forwards what reaches it: it is new, about to leave, or
+    says that it cannot direct this plan.
+    """
 
     node: str
     addresses: tuple[str, ...] = ()
+    announces: bool = True
 
 
 class DSRPlanSpec(ApiStruct, frozen=True):

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
+from dsr_api.plan import Director
+
 
 @lru_cache(maxsize=1 << 16)
 def rank(vip: str, node: str) -> bytes:
@@ -17,6 +19,12 @@ def rank(vip: str, node: str) -> bytes:
     return blake2b(f"{vip}|{node}".encode(), digest_size=8).digest()
 
 
-def announcer(vip: str, up: Iterable[str]) -> str:
-    """The announcer among the directors that are up; "" among none."""
-    return max(up, key=lambda node: (rank(vip, node), node), default="")
+def announcer(vip: str, up: Iterable[Director]) -> str:
+    """The announcer among the directors that are up; "" among none.
+
+    Those that the operator does not let announce (it knows of none that could do it better) are
+    asked where all are such: a VIP that a doubtful node answers for is better than a dark one.
+    """
+    directors = list(up)
+    nodes = [d.node for d in directors if d.announces] or [d.node for d in directors]
+    return max(nodes, key=lambda node: (rank(vip, node), node), default="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dsr_api.node import PlanNotApplied, UnhealthyBackend
+from dsr_api.node import FRONTEND_TAKEN, PlanNotApplied, UnhealthyBackend
 from dsr_api.plan import DSRPlan
 
 from dsr_node.state.plan_state import PlanState, plan_state
@@ -175,4 +175,4 @@ def _sysctls(addresses: set[str], uplinks: set[Link]) -> dict[str, int]:
 def _taken(plan: str, key: FrontendKey, holder: str) -> PlanNotApplied:
     message = f"{key} is already forwarded for plan {holder}"
     vip = str(key).split()[0]
-    return PlanNotApplied(plan=plan, reason="FrontendTaken", message=message, vip=vip)
+    return PlanNotApplied(plan=plan, reason=FRONTEND_TAKEN, message=message, vip=vip)

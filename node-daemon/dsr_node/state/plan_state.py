@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from dsr_api.node import PlanNotApplied, UnhealthyBackend
+from dsr_api.node import (
+    ADDRESS_CONFLICT,
+    DATAPLANE_UNAVAILABLE,
+    NO_BACKEND_OF_FAMILY,
+    NO_UPLINK,
+    TABLE_VERSION_UNKNOWN,
+    PlanNotApplied,
+    UnhealthyBackend,
+)
 from dsr_api.plan import TABLE_VERSION, Director, DSRPlan, PlanBackend
 
 from dsr_node.state.announcer import announcer
@@ -83,7 +91,7 @@ def plan_state(name: str, plan: DSRPlan, facts: Facts, uplinks: Uplinks) -> Plan
             "bring operator and daemons to the same release"
         )
         return replace(
-            held, problems=(*problems, _not_applied(name, "TableVersionUnknown", message))
+            held, problems=(*problems, _not_applied(name, TABLE_VERSION_UNKNOWN, message))
         )
     return _Directing(name, plan, facts, uplinks, vips).added_to(held)
 
@@ -216,7 +224,7 @@ class _Directing:
     def _no_backend_of(self, family: int) -> PlanNotApplied:
         vips = [v.text for v in self.vips if v.address.version == family]
         message = f"no backend has an IPv{family} address, so nothing can serve {', '.join(vips)}"
-        return _not_applied(self.name, "NoBackendOfFamily", message, vips[0])
+        return _not_applied(self.name, NO_BACKEND_OF_FAMILY, message, vips[0])
 
     def _pool(self, family: int, backends: tuple[Backend, ...]) -> Pool:
         spec = self.spec
@@ -266,7 +274,11 @@ class _Directing:
                     yield Peer(_mac(mac), address16(target.address))
 
     def _is_up(self, node: str) -> bool:
-        """A peer is down when its Lease is stale, or when none of its addresses answers."""
+        """A peer is down when its Lease is stale, or when none of its addresses answers.
+
+        Of one that has no address on a segment of ours the Lease alone tells. (A node on which no
+        daemon has ever run has none: the operator does not let it announce.)
+        """
         if node in self.facts.stale_peers:
             return False
         known = [self.facts.neighbours.get(t, _UNKNOWN).alive for t in self.peer_targets[node]]
@@ -279,11 +291,12 @@ class _Directing:
 
     def _is_announced(self, vip: Vip) -> bool:
         answer = self.facts.answers.get(vip.text)
-        up = [self.facts.node, *(d.node for d in self.others if self._is_up(d.node))]
+        me = self.facts.node
+        up = [d for d in self.spec.directors if d.node == me or self._is_up(d.node)]
         return (
             answer is not None
             and not self._is_foreign(answer)
-            and announcer(vip.text, up) == self.facts.node
+            and announcer(vip.text, up) == me
             and not self._xdp_error(vip)
         )
 
@@ -307,9 +320,9 @@ class _Directing:
         for vip in self.vips:
             if vip.uplink is None:
                 message = self.uplinks.missing(vip.address)
-                yield _not_applied(self.name, "NoUplink", message, vip.text)
+                yield _not_applied(self.name, NO_UPLINK, message, vip.text)
             elif error := self._xdp_error(vip):
-                yield _not_applied(self.name, "DataplaneUnavailable", error, vip.text)
+                yield _not_applied(self.name, DATAPLANE_UNAVAILABLE, error, vip.text)
         for vip in self._to_ask():
             answer = self.facts.answers.get(vip.text, "")
             if self._is_foreign(answer):
@@ -322,7 +335,7 @@ class _Directing:
             if target and self.facts.neighbours.get(target, _UNKNOWN).mac == mac:
                 message += f". It is backend {backend.address}: a real server needs arp_ignore=1"
                 break
-        return _not_applied(self.name, "AddressConflict", message, vip.text)
+        return _not_applied(self.name, ADDRESS_CONFLICT, message, vip.text)
 
 
 def _announcements(vips: list[Vip]) -> frozenset[Announcement]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dsr_api.node import PlanNotApplied, UnhealthyBackend
+from dsr_api.node import DIRECTING, FOR_ALL_DIRECTORS, PlanNotApplied, UnhealthyBackend
 
 from dsr_operator.compile.history import History, Mark
 from dsr_operator.compile.inputs import Clock, World
@@ -20,23 +20,6 @@ for a while and keeps new UDP flows where they would have gone before."""
 
 LAG = 10.0
 """Seconds behind the plan after which a live node is said to lag."""
-
-DIRECTING = frozenset(
-    {
-        "AddressConflict",
-        "DataplaneUnavailable",
-        "FrontendTaken",
-        "NoBackendOfFamily",
-        "NoRoom",
-        "NoTable",
-        "NoUplink",
-        "TableVersionUnknown",
-        "XdpBusy",
-        "XdpUnavailable",
-    }
-)
-"""Reasons in plansNotApplied about forwarding or announcing: the node holds the VIPs all the same.
-Any other reason counts as "the VIPs are not there"."""
 
 
 @dataclass(slots=True)
@@ -63,6 +46,12 @@ class Acks:
         """What the node says about not having applied this plan."""
         report = self.world.reports.get(node)
         return [i for i in report.plans_not_applied.items if i.plan == self.plan] if report else []
+
+    def directs(self, node: str) -> bool:
+        """Whether the node has reported, and does not say that it cannot direct this plan."""
+        return node in self.world.reports and all(
+            c.reason in FOR_ALL_DIRECTORS for c in self.complaints(node)
+        )
 
     def refuses(self, node: str) -> bool:
         """Whether the node says that it does not hold this plan's VIPs."""

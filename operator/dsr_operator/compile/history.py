@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from dsr_api.plan import DSRPlanSpec
+from dsr_api.plan import DSRPlanSpec, Frontend
+
+K = TypeVar("K")
 
 WRITES_KEPT = 32
 """Revisions remembered with their times; a node further behind counts from the oldest of them."""
@@ -34,6 +37,9 @@ class History:
     - `holding`: host -> since when it is in `hosts` with all the present `vips`.
     - `unsent`: node in `hosts` -> since when none of `backends` is on it.
     - `unserved`: VIP in `vips` -> since when no frontend has it.
+    - `directing`: director -> since when it is in `directors`.
+    - `yielding`: director -> since when it is there with `announces` not set.
+    - `ceded`: frontend that the plan had, of a VIP still in `vips` -> since when it has it no more.
     - `retired`: former director -> since when it is not in `directors`.
     """
 
@@ -41,6 +47,9 @@ class History:
     holding: Mapping[str, Mark] = field(default_factory=dict)
     unsent: Mapping[str, Mark] = field(default_factory=dict)
     unserved: Mapping[str, Mark] = field(default_factory=dict)
+    directing: Mapping[str, Mark] = field(default_factory=dict)
+    yielding: Mapping[str, Mark] = field(default_factory=dict)
+    ceded: Mapping[Frontend, Mark] = field(default_factory=dict)
     retired: Mapping[str, Mark] = field(default_factory=dict)
 
     @property
@@ -62,16 +71,20 @@ def advance(
     sent = {b.node for b in new.backends}
     served = {f.vip for f in new.frontends}
     directing = {d.node for d in new.directors}
+    had = {*history.ceded, *(old.frontends if old else ())} - set(new.frontends)
     return History(
         writes=(*history.writes, mark)[-WRITES_KEPT:],
         holding=_carry({} if grown else history.holding, new.hosts, mark),
         unsent=_carry(history.unsent, (h for h in new.hosts if h not in sent), mark),
         unserved=_carry(history.unserved, (v for v in new.vips if v not in served), mark),
+        directing=_carry(history.directing, directing, mark),
+        yielding=_carry(history.yielding, (d.node for d in new.directors if not d.announces), mark),
+        ceded=_carry(history.ceded, (f for f in had if f.vip in new.vips), mark),
         retired=_carry(
             history.retired, (d for d in new.former_directors if d not in directing), mark
         ),
     )
 
 
-def _carry(known: Mapping[str, Mark], names: Iterable[str], mark: Mark) -> dict[str, Mark]:
+def _carry(known: Mapping[K, Mark], names: Iterable[K], mark: Mark) -> dict[K, Mark]:
     return {name: known.get(name, mark) for name in names}

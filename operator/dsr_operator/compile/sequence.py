@@ -4,6 +4,8 @@ The rules are those of docs/architecture.md ("What the operator and the daemon s
 
 - a node's backend enters `backends` only once that node has acknowledged that it holds all VIPs;
 - a VIP enters `frontends` only once every host in `backends` holds it;
+- a director announces only once it has acknowledged what it is to forward, and leaves `directors`
+  only once the others have acknowledged that it does not announce any more;
 - a host leaves `hosts`, and a VIP leaves `vips`, only once every live director, present or former,
   has acknowledged that nothing is sent there any more.
 
@@ -26,10 +28,16 @@ from dsr_operator.compile.backends import Wanted
 from dsr_operator.compile.clocktext import from_rfc3339, to_rfc3339
 from dsr_operator.core import family
 
+HANDOVER = 3.0
+"""Seconds for which a director that announces no more goes on forwarding: the segment is told of
+the new announcer twice, a second apart, for a kernel heeds one gratuitous ARP a second and entry
+(Linux: neigh/locktime)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a plan shall get to. `template` carries what needs no order (method, seed, ...)."""
+    """Where a plan shall get to. `template` carries what needs no order (method, seed, ...);
+    whether `directors` announce is not decided yet."""
 
     template: DSRPlanSpec
     vips: tuple[str, ...]
@@ -44,12 +52,13 @@ def grow_and_shrink(current: DSRPlanSpec, target: Target, acks: Acks) -> DSRPlan
     """The next plan on the way from `current` (empty at first) to `target`."""
     backends = _backends(current, target, acks)
     frontends, backends = _frontends(current, target, backends, acks)
+    directors = _directors(current, target, acks)
     moved = msgspec.structs.replace(
         target.template,
         vips=_vips(current, target, acks),
         frontends=frontends,
-        directors=target.directors,
-        former_directors=_former_directors(current, target, acks),
+        directors=directors,
+        former_directors=_former_directors(current, directors, acks),
         hosts=_hosts(current, target, backends, acks),
         backends=backends,
     )
@@ -205,10 +214,61 @@ def _hosts(
     return tuple(sorted(hosts))
 
 
-def _former_directors(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[str, ...]:
-    directing = {d.node for d in target.directors}
+def _directors(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[Director, ...]:
+    """Those selected, and those that leave as soon as the others have taken their VIPs over."""
+    before = {d.node: d for d in current.directors}
+    chosen = [
+        msgspec.structs.replace(d, announces=_announces(d.node, current, acks))
+        for d in target.directors
+    ]
+    successors = {d.node for d in chosen}
+    leaving = [d for d in current.directors if d.node not in successors and acks.live(d.node)]
+    if leaving and not any(d.announces for d in chosen) and _still_coming(successors, acks):
+        return tuple(sorted((*chosen, *leaving)))
+    staying = [
+        msgspec.structs.replace(d, announces=False)
+        for d in leaving
+        if before[d.node].announces or not _taken_over(d.node, successors, acks)
+    ]
+    return tuple(sorted((*chosen, *staying)))
+
+
+def _announces(node: str, current: DSRPlanSpec, acks: Acks) -> bool:
+    """Whether VIPs may be shared out to a director.
+
+    One that comes to a service that is there already must first have acknowledged what it is to
+    forward; one that announces goes on while nothing speaks against it.
+    """
+    announcing = any(d.node == node and d.announces for d in current.directors)
+    mark = acks.history.directing.get(node)
+    if acks.directs(node) and (
+        announcing or not current.frontends or (mark is not None and acks.has(node, mark))
+    ):
+        return True
+    acks.awaited.add(node)
+    return False
+
+
+def _still_coming(successors: set[str], acks: Acks) -> bool:
+    """Whether one of those that are to announce, of whom none can yet, is waited for."""
+    marks = {n: acks.history.directing.get(n) for n in successors}
+    waits = [mark is None or acks.wait_for([n], mark) for n, mark in marks.items()]
+    return any(waits)
+
+
+def _taken_over(node: str, successors: set[str], acks: Acks) -> bool:
+    """Whether a director that announces no more is not sent anything any more either."""
+    mark = acks.history.yielding.get(node)
+    if mark is None or not acks.let_go(successors, mark):
+        return False
+    return not successors or not acks.wait_for([node], mark, HANDOVER)
+
+
+def _former_directors(
+    current: DSRPlanSpec, directors: Iterable[Director], acks: Acks
+) -> tuple[str, ...]:
     former = set()
-    for node in _senders(current) - directing:
+    for node in _senders(current) - {d.node for d in directors}:
         mark = acks.history.retired.get(node)
         if mark is None or not acks.let_go([node], mark):
             former.add(node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from dsr_api.plan import DSRPlan, PlanBackend
 from dsr_node.state.node_state import Memo, node_state
@@ -219,6 +220,27 @@ def test_the_vips_of_a_peer_that_is_down_come_here(gone: dict[str, object]) -> N
     vips = tuple(f"10.0.9.{i}" for i in range(1, 20))
     state = node_state(named(plan(vips=vips, directors=("lb1", "lb2"))), facts(**gone))
     assert len(state.announcements) == len(vips)
+
+
+def test_a_peer_that_may_not_announce_leaves_its_vips_to_this_node() -> None:
+    vips = tuple(f"10.0.9.{i}" for i in range(1, 20))
+    shared = plan(vips=vips, directors=("lb1", "lb2"))
+    quiet = replaced_directors(shared, lb2=False)
+    state = node_state(named(quiet), facts())
+    assert len(state.announcements) == len(vips)
+    assert state.director.peers, "it is a peer all the same"
+    quiet = replaced_directors(shared, lb1=False)
+    assert not node_state(named(quiet), facts()).announcements
+    alone = node_state(named(quiet), facts(stale_peers=frozenset({"lb2"})))
+    assert len(alone.announcements) == len(vips), "nobody else is up"
+
+
+def replaced_directors(of: DSRPlan, **announces: bool) -> DSRPlan:
+    changed = tuple(
+        msgspec.structs.replace(d, announces=announces.get(d.node, d.announces))
+        for d in of.spec.directors
+    )
+    return msgspec.structs.replace(of, spec=msgspec.structs.replace(of.spec, directors=changed))
 
 
 def test_an_answer_of_a_stranger_is_a_conflict_that_names_the_mac() -> None:

@@ -13,10 +13,11 @@ from dsr_api.plan import DSRPlanSpec, Frontend
 from dsr_api.service import BackendAddress, BackendSource, Port
 from dsr_operator.compile.acks import COMPANY
 from dsr_operator.compile.inputs import Standing
+from dsr_operator.compile.sequence import HANDOVER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.operator.model import NAMES, VIPS, Cluster, service, view
+from tests.unit.operator.model import NAMES, START, VIPS, Cluster, service, view
 
 nodes = st.sampled_from(NAMES)
 subsets = st.sets(st.sampled_from(VIPS)).map(sorted).map(tuple)
@@ -336,15 +337,133 @@ def test_the_orphaned_plan_of_a_vanished_service_is_withdrawn_too() -> None:
     assert not plan(cluster).frontends
 
 
-def test_a_director_that_is_no_more_is_remembered_until_it_has_stopped() -> None:
+def announcing(cluster: Cluster) -> dict[str, bool]:
+    return {d.node: d.announces for d in plan(cluster).directors}
+
+
+def lbs(cluster: Cluster, *names: str) -> None:
+    """From now on these are the load balancers."""
+    for name in cluster.nodes:
+        cluster.nodes[name] = view(name, director=name in names)
+
+
+def test_a_director_that_leaves_is_relieved_then_gone_then_remembered() -> None:
     cluster = running()
-    cluster.nodes["c"] = view("c", director=False)
+    lbs(cluster, "a", "b")
     cluster.settle()
-    assert [d.node for d in plan(cluster).directors] == ["a", "b"]
+    assert announcing(cluster) == {"a": True, "b": True, "c": False}
+    cluster.acknowledge("a")
+    cluster.acknowledge("c")
+    cluster.now += HANDOVER
+    cluster.settle()
+    assert "c" in announcing(cluster), "b has not taken over yet"
+    cluster.acknowledge("b")
+    cluster.settle()
+    assert announcing(cluster) == {"a": True, "b": True}
     assert plan(cluster).former_directors == ("c",)
     cluster.acknowledge("c")
     cluster.settle()
     assert plan(cluster).former_directors == ()
+
+
+def test_a_relieved_director_forwards_until_the_segment_has_been_told_twice() -> None:
+    cluster = running()
+    lbs(cluster, "a", "b")
+    cluster.settle()
+    relieved = cluster.now
+    for name in "abc":
+        cluster.acknowledge(name)
+    cluster.settle()
+    assert "c" in announcing(cluster)
+    assert cluster.compile().wake_at == relieved - START + HANDOVER
+    cluster.now += HANDOVER
+    cluster.settle()
+    assert "c" not in announcing(cluster)
+
+
+def test_when_all_directors_are_replaced_the_old_ones_announce_until_a_new_one_can() -> None:
+    cluster = running()
+    lbs(cluster, "a")
+    arrive(cluster)
+    assert announcing(cluster) == {"a": True}
+    lbs(cluster, "b", "c")
+    cluster.settle()
+    assert announcing(cluster) == {"a": True, "b": False, "c": False}
+    cluster.acknowledge("b")
+    cluster.settle()
+    assert announcing(cluster) == {"a": False, "b": True, "c": False}
+    cluster.acknowledge("b")
+    cluster.acknowledge("c")
+    cluster.now += HANDOVER
+    cluster.settle()
+    assert announcing(cluster) == {"b": True, "c": True}
+
+
+def test_new_directors_that_never_come_are_waited_for_a_minute() -> None:
+    cluster = running()
+    lbs(cluster, "a")
+    arrive(cluster)
+    cluster.nodes["d"] = view("d")
+    lbs(cluster, "d")
+    cluster.live.discard("d")
+    cluster.settle()
+    cluster.now += 59
+    cluster.settle()
+    assert announcing(cluster) == {"a": True, "d": False}
+    cluster.now += 2
+    cluster.settle()
+    cluster.now += HANDOVER
+    cluster.settle()
+    assert announcing(cluster) == {"d": False}
+
+
+def test_when_no_node_is_selected_any_more_nobody_directs() -> None:
+    cluster = running()
+    lbs(cluster)
+    cluster.settle()
+    assert announcing(cluster) == {}
+    assert plan(cluster).former_directors == ("a", "b", "c")
+
+
+def test_a_dead_director_leaves_at_once() -> None:
+    cluster = running()
+    cluster.live.discard("c")
+    lbs(cluster, "a", "b")
+    cluster.settle()
+    assert announcing(cluster) == {"a": True, "b": True}
+
+
+def test_a_director_comes_without_announcing_until_it_has_the_plan() -> None:
+    cluster = running()
+    cluster.nodes["d"] = view("d", host=False)
+    cluster.settle()
+    assert announcing(cluster) == dict.fromkeys("abc", True) | {"d": False}
+    assert "d" in cluster.compile().awaits
+    cluster.forget()
+    cluster.settle()
+    assert announcing(cluster) == dict.fromkeys("abc", True) | {"d": False}
+    cluster.acknowledge("d")
+    cluster.settle()
+    assert announcing(cluster) == dict.fromkeys("abcd", True)
+
+
+def test_of_a_new_service_all_that_have_ever_reported_announce() -> None:
+    cluster = Cluster()
+    cluster.acked = {"a": 0, "b": 0}
+    cluster.settle()
+    assert announcing(cluster) == {"a": True, "b": True, "c": False}
+
+
+@pytest.mark.parametrize(
+    ("reason", "announces"),
+    [("XdpBusy", False), ("InvalidPlan", False), ("AddressConflict", True)],
+)
+def test_a_director_that_cannot_direct_does_not_announce(reason: str, announces: bool) -> None:
+    cluster = running()
+    item = PlanNotApplied(plan="shop.web", reason=reason, message="no")
+    outcome = cluster.compile(complaints={"c": PlansNotApplied(items=(item,))})
+    spec = outcome.spec or plan(cluster)
+    assert {d.node: d.announces for d in spec.directors} == {"a": True, "b": True, "c": announces}
 
 
 def test_a_former_director_is_waited_for_like_a_present_one() -> None:
@@ -352,15 +471,32 @@ def test_a_former_director_is_waited_for_like_a_present_one() -> None:
     change(cluster, drain_timeout_seconds=0)
     cluster.nodes["c"] = view("c", director=False)
     cluster.settle()
-    cluster.nodes["b"] = view("b", host=False, director=False)
-    cluster.settle()
     for name in "ab":
         cluster.acknowledge(name)
+    cluster.now += HANDOVER
+    cluster.settle()
+    assert plan(cluster).former_directors == ("c",)
+    cluster.nodes["b"] = view("b", host=False, director=False)
+    for _ in range(2):
+        cluster.settle()
+        for name in "ab":
+            cluster.acknowledge(name)
+        cluster.now += HANDOVER
     cluster.settle()
     assert "b" in plan(cluster).hosts
     cluster.acknowledge("c")
     cluster.settle()
     assert "b" not in plan(cluster).hosts
+
+
+def arrive(cluster: Cluster) -> None:
+    """Everyone follows, until the plan changes no more."""
+    for _ in range(6):
+        cluster.settle()
+        for name in NAMES:
+            cluster.acknowledge(name)
+        cluster.now += HANDOVER
+    cluster.settle()
 
 
 def test_previous_backends_are_those_from_before_the_first_change_of_late() -> None:
@@ -420,9 +556,10 @@ def test_a_host_whose_list_of_complaints_is_cut_off_is_not_taken_at_its_word() -
     cluster.now += COMPANY
     others = PlanNotApplied(plan="a.first", reason="InvalidPlan", message="no")
     cut = cluster.compile(complaints={"a": PlansNotApplied(items=(others,), more=3)})
-    assert cut.spec is None
+    assert cut.spec is None or not cut.spec.backends
     full = cluster.compile(complaints={"a": PlansNotApplied(items=(others,))})
     assert full.spec is not None
+    assert full.spec.backends
 
 
 def test_external_servers_need_no_acknowledgement() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
+from dsr_api.node import NO_ROOM, NO_TABLE
 from numpy.typing import NDArray
 
 from dsr_node.subsystems.xdp.allocate import Indices, NoRoomError, Space
@@ -87,9 +88,9 @@ class _PoolDiff:
                 return self._add(pool)
             self._compare(pool, index)
         except NoRoomError as error:
-            self._changes.problems.append(Problem("NoRoom", str(error), plan=pool.key.plan))
+            self._changes.problems.append(Problem(NO_ROOM, str(error), plan=pool.key.plan))
         except ValueError as error:  # of dsr_node.table
-            self._changes.problems.append(Problem("NoTable", str(error), plan=pool.key.plan))
+            self._changes.problems.append(Problem(NO_TABLE, str(error), plan=pool.key.plan))
         return index
 
     def remove_others(self, kept: Iterable[int | None]) -> None:
@@ -193,7 +194,7 @@ def _frontends(
             (index,) = free.take(1)
             changes.frontends_in.append(FrontendWrite(key, index, place, flags, new=True))
         except NoRoomError as error:
-            changes.problems.append(Problem("NoRoom", str(error), plan=pool_key.plan))
+            changes.problems.append(Problem(NO_ROOM, str(error), plan=pool_key.plan))
     changes.frontends_out += sorted(observed.frontends.keys() - desired.frontends.keys())
 
 
@@ -223,7 +224,7 @@ def _fitting(wanted: frozenset[T], room: int, name: str, changes: Changes) -> fr
         f"{len(wanted)} {name} are wanted, the map holds {room}; raise the limit (needs `dsr-node "
         "--cleanup` once) or spread the services over more LB nodes"
     )
-    changes.problems.append(Problem("NoRoom", message))
+    changes.problems.append(Problem(NO_ROOM, message))
     return frozenset(sorted(wanted)[:room])
 
 

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from dsr_api.node import XDP_BUSY, XDP_UNAVAILABLE
+
 from dsr_node.bpf.libbpf import BpfError
 from dsr_node.bpf.links import Mode, XdpBusyError, XdpLink, attach, query
 from dsr_node.bpf.programs import Program
@@ -34,9 +36,9 @@ def attach_link(pins: Path, program: Program, to: Attachment) -> Problem | None:
             detach_link(pins, to.name)
         link, why_generic = attach(program.fd, to.ifindex)
     except XdpBusyError as error:
-        return Problem("XdpBusy", str(error), interface=to.name)
+        return Problem(XDP_BUSY, str(error), interface=to.name)
     except BpfError as error:
-        return Problem("XdpUnavailable", f"XDP does not run on {to.name}: {error}", "", to.name)
+        return Problem(XDP_UNAVAILABLE, f"XDP does not run on {to.name}: {error}", "", to.name)
     with link:
         link.pin(path)
     if why_generic:
