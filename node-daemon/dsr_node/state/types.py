@@ -68,7 +68,7 @@ class Facts:
     - `stale_peers`: nodes whose Lease this daemon has itself seen go stale while it could reach the
       API (DESIGN, liveness). Empty without an API.
     - `answers`: VIP -> the MAC that answered when the segment was asked for it, "" when nobody
-      did. A VIP that is not in it has not been asked yet.
+      did but nodes that were directors then. A VIP that is not in it has not been asked yet.
     - `xdp_errors`: interface -> why XDP cannot run there; "" stands for the whole node.
     - `lease_until`: CLOCK_MONOTONIC ns up to which this node may answer ARP / NS while it has
       peers. Without an API nobody can see a daemon's death (only a node's), so it has no end.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,8 +23,9 @@ SPACING = 0.05
 RFC 5227 waits 4 to 9 s, for hosts on a wireless network of 2008; a service should be up at once,
 and an owner that answers later is found by the questions of another LB node or a later daemon."""
 
-ASK_AGAIN = 30.0
-"""Seconds after which a VIP that somebody has answered for is asked for again."""
+FIRST_AGAIN, LAST_AGAIN = 1.0, 30.0
+"""Seconds after which a VIP that somebody has answered for is asked for again: doubled each time,
+from the first value to the last. He who answers may just be about to yield."""
 
 REPEAT = 1.0
 """Seconds after which a take-over is told once more."""
@@ -36,15 +37,19 @@ _GROUPS_PER_SOCKET = 100
 
 @dataclass(slots=True)
 class _Asked:
-    """A VIP being asked for: who has answered, and how many questions have gone out."""
+    """A VIP being asked for: who has answered, how many questions have gone out, and how long a
+    pause there is after an answer."""
 
     answer: str = ""
     questions: int = 0
+    pause: float = FIRST_AGAIN
 
 
 class Asker:
-    """Asks for VIPs; `answers` says who answered: a MAC, or "" after nobody did.
+    """Asks for VIPs; `answers` says who answered: a MAC, or "" after nobody did but other LB nodes.
 
+    Whether somebody is another LB node counts when he answers: one that has announced a VIP and
+    directs no more must not look like a stranger to those who take it over.
     `ask(announcement)` sends one question; `changed()` is called after `answers` has become another
     value. Our own MAC is never heard (see Segment.receive).
     """
@@ -54,6 +59,7 @@ class Asker:
         self._changed = changed
         self._asked: dict[Announcement, _Asked] = {}
         self._schedule: Schedule[tuple[Announcement, _Asked]] = Schedule()
+        self._peers: Set[str] = frozenset()
         self.answers: Mapping[str, str] = {}
 
     @property
@@ -66,8 +72,9 @@ class Asker:
         """When the next tick is needed."""
         return self._schedule.next
 
-    def keep(self, wanted: frozenset[Announcement], now: float) -> None:
-        """Asks for what is new; forgets the answers for what is gone."""
+    def keep(self, wanted: frozenset[Announcement], peers: Set[str], now: float) -> None:
+        """Asks for what is new; forgets the answers for what is gone. `peers`: MACs of LB nodes."""
+        self._peers = peers
         change = difference(wanted, frozenset(self._asked), frozenset(self._asked))
         for announcement in sorted(change.add, key=lambda a: a.vip):
             self._asked[announcement] = asked = _Asked()
@@ -89,10 +96,11 @@ class Asker:
                 asked.questions += 1
                 self._schedule.at(now + SPACING, (announcement, asked))
                 continue
-            closed[announcement.vip] = asked.answer
+            closed[announcement.vip] = "" if asked.answer in self._peers else asked.answer
             if asked.answer:
                 asked.answer, asked.questions = "", 0
-                self._schedule.at(now + ASK_AGAIN, (announcement, asked))
+                self._schedule.at(now + asked.pause, (announcement, asked))
+                asked.pause = min(2 * asked.pause, LAST_AGAIN)
         if any(self.answers.get(vip) != answer for vip, answer in closed.items()):
             self.answers = {**self.answers, **closed}
             self._changed()

@@ -9,7 +9,14 @@ from collections.abc import Callable
 
 from dsr_node.state.types import Announcement, Network, NodeState, Target
 from dsr_node.subsystems.announcement import Announcer, Asker
-from dsr_node.subsystems.frames import NOBODY_IPV4, NOBODY_IPV6, Heard, announcements, question
+from dsr_node.subsystems.frames import (
+    NOBODY_IPV4,
+    NOBODY_IPV6,
+    Heard,
+    announcements,
+    mac_text,
+    question,
+)
 from dsr_node.subsystems.neighbours import Neighbours
 from dsr_node.subsystems.segment import Segments
 
@@ -46,7 +53,8 @@ class Neighbourhood:
             self.neighbours.add(change.add, now)
         if change.remove:
             self.neighbours.remove(change.remove)
-        self.asker.keep(state.to_ask, now)
+        peers = {mac_text(peer.mac) for peer in state.director.peers}
+        self.asker.keep(state.to_ask, peers, now)
         self._woken.set()
 
     def announce(self, wanted: frozenset[Announcement]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from dsr_node.state.types import Announcement, Neighbour, Target
 from dsr_node.subsystems import frames
-from dsr_node.subsystems.announcement import ASK_AGAIN, Announcer, Asker
+from dsr_node.subsystems.announcement import FIRST_AGAIN, LAST_AGAIN, Announcer, Asker
 from dsr_node.subsystems.frames import Heard
 from dsr_node.subsystems.neighbours import Neighbours
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
@@ -14,6 +16,7 @@ from scapy.layers.l2 import ARP, Ether
 OURS, THEIRS = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 TARGET = Target("10.0.1.1", 2)
 VIP = Announcement("10.0.9.1", 2)
+NO_PEERS: frozenset[str] = frozenset()
 
 
 # Frames: scapy reads what we write, and writes what we read.
@@ -191,7 +194,7 @@ def _ask(asker: Asker, begin: float, seconds: float) -> None:
 
 def test_three_questions_then_nobody_has_it() -> None:
     asker, asked, changes = _asker()
-    asker.keep(frozenset({VIP}), 0.0)
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
     _ask(asker, 0.0, 0.125)
     assert not asker.settled
     _ask(asker, 0.15, 0.1)
@@ -199,29 +202,61 @@ def test_three_questions_then_nobody_has_it() -> None:
     assert asker.answers == {VIP.vip: ""}
     assert asker.settled
     assert len(changes) == 1
-    _ask(asker, 1.0, 2 * ASK_AGAIN)
+    _ask(asker, 1.0, 2 * LAST_AGAIN)
     assert len(asked) == 3, "what nobody has is not asked for again"
 
 
 def test_an_answer_is_kept_and_asked_for_again() -> None:
     asker, _, changes = _asker()
-    asker.keep(frozenset({VIP}), 0.0)
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
     asker.tick(0.0)
     asker.heard(2, Heard(VIP.vip, THEIRS))
     _ask(asker, 0.025, 0.3)
     assert asker.answers == {VIP.vip: frames.mac_text(THEIRS)}
-    _ask(asker, 1.0, ASK_AGAIN + 1.0)
+    _ask(asker, 0.4, FIRST_AGAIN + 0.3)
     assert asker.answers == {VIP.vip: ""}, "nobody has answered the second time"
+    assert len(changes) == 2
+
+
+def test_who_goes_on_answering_is_asked_more_and_more_seldom() -> None:
+    asker, asked, _ = _asker()
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
+    rounds = []
+    for step in range(int(200 / 0.025)):
+        before = len(asked)
+        asker.tick(step * 0.025)
+        if len(asked) > before:
+            asker.heard(2, Heard(VIP.vip, THEIRS))
+            if len(asked) % 3 == 1:
+                rounds.append(step * 0.025)
+    pauses = [round(b - a) for a, b in itertools.pairwise(rounds)]
+    assert pauses[:6] == [1, 2, 4, 8, 16, 30]
+    assert set(pauses[5:]) == {LAST_AGAIN}
+
+
+def test_an_answer_of_who_was_a_load_balancer_then_is_no_stranger_s_later() -> None:
+    asker, _, changes = _asker()
+    asker.keep(frozenset({VIP}), {frames.mac_text(THEIRS)}, 0.0)
+    asker.tick(0.0)
+    asker.heard(2, Heard(VIP.vip, THEIRS))
+    _ask(asker, 0.025, 0.3)
+    assert asker.answers == {VIP.vip: ""}
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.4)
+    assert asker.answers == {VIP.vip: ""}, "it has yielded meanwhile, or is about to"
+    for step in range(int((FIRST_AGAIN + 0.5) / 0.025)):
+        asker.tick(0.4 + step * 0.025)
+        asker.heard(2, Heard(VIP.vip, THEIRS))
+    assert asker.answers == {VIP.vip: frames.mac_text(THEIRS)}, "it goes on: a conflict"
     assert len(changes) == 2
 
 
 def test_a_vip_that_leaves_is_asked_for_anew_when_it_is_back() -> None:
     asker, asked, _ = _asker()
-    asker.keep(frozenset({VIP}), 0.0)
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
     _ask(asker, 0.0, 0.5)
-    asker.keep(frozenset(), 1.0)
+    asker.keep(frozenset(), NO_PEERS, 1.0)
     assert asker.answers == {}
-    asker.keep(frozenset({VIP}), 2.0)
+    asker.keep(frozenset({VIP}), NO_PEERS, 2.0)
     assert not asker.settled
     _ask(asker, 2.0, 0.5)
     assert len(asked) == 6
@@ -230,10 +265,10 @@ def test_a_vip_that_leaves_is_asked_for_anew_when_it_is_back() -> None:
 
 def test_a_vip_that_comes_back_while_it_is_asked_for_gets_the_whole_time() -> None:
     asker, _, _ = _asker()
-    asker.keep(frozenset({VIP}), 0.0)
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
     _ask(asker, 0.0, 0.1)
-    asker.keep(frozenset(), 0.1)
-    asker.keep(frozenset({VIP}), 0.11)
+    asker.keep(frozenset(), NO_PEERS, 0.1)
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.11)
     _ask(asker, 0.125, 0.1)
     assert asker.answers == {}
 
