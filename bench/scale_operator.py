@@ -11,10 +11,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -118,6 +119,12 @@ class Operator:
             finally:
                 running.send_signal(signal.SIGTERM)
 
+    def require(self, running: subprocess.Popen[bytes]) -> None:
+        """Raise LabError, with its last words, if it has ended."""
+        if running.poll() is not None:
+            words = self._log.read_text().splitlines()[-3:]
+            raise LabError("the operator has ended: " + "\n".join(words))
+
     def looks(self) -> float:
         """How many times it has looked at a service; 0 before it listens."""
         found = re.search(r"listening on port (\d+)", self._log.read_text())
@@ -173,10 +180,10 @@ async def _measure(
         await apply_pool(client, ["10.78.0.0/16"])
         await apply_services(client, {f"s{n}": _vip(n) for n in range(count)})
         with operator.running() as running:
-            all_ready = await _until_all_ready(client, count)
+            all_ready = await _until_all_ready(client, count, partial(operator.require, running))
             all_ready_cpu = process.cpu_seconds(running.pid)
         with operator.running() as running:
-            restarted = await _until_looked_at(operator, count)
+            restarted = await _until_looked_at(operator, count, partial(operator.require, running))
             cpu = process.cpu_seconds(running.pid)
             await asyncio.sleep(10)  # gauges, audit: what a start brings along is over
             idle = await asyncio.to_thread(process.idle_percent, running.pid, idle_seconds)
@@ -193,7 +200,7 @@ def _is_ready(document: bytes) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in service.status.conditions)
 
 
-async def _until_all_ready(client: Client, count: int) -> float:
+async def _until_all_ready(client: Client, count: int, require: Callable[[], None]) -> float:
     began = time.monotonic()
     services = Watch(client, SERVICES, _is_ready)
     following = asyncio.create_task(services.run())
@@ -201,16 +208,18 @@ async def _until_all_ready(client: Client, count: int) -> float:
         while (ready := sum(services.mirror.objects.values())) < count:
             if time.monotonic() - began > START_SECONDS:
                 raise LabError(f"{ready} of {count} services are Ready in {START_SECONDS:.0f} s")
+            require()
             await asyncio.sleep(0.1)
     finally:
         following.cancel()
     return time.monotonic() - began
 
 
-async def _until_looked_at(operator: Operator, count: int) -> float:
+async def _until_looked_at(operator: Operator, count: int, require: Callable[[], None]) -> float:
     began = time.monotonic()
     while (looks := await asyncio.to_thread(operator.looks)) < count:
         if time.monotonic() - began > START_SECONDS:
             raise LabError(f"the operator has looked {looks:.0f} times at {count} services")
+        require()
         await asyncio.sleep(0.05)
     return time.monotonic() - began
