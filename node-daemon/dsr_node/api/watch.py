@@ -36,14 +36,11 @@ class Mirror(Generic[T]):
 
     - `objects`: by name; `decode` makes them, and they are the same ones as long as the API's are.
     - `revision`: the resourceVersion up to which all is known (list, events and bookmarks).
-    - `deleted`: names seen being deleted (a DELETED event) and not there now. Whoever acts on it
-      clears it. What was only missing from a list is not in it.
     """
 
     def __init__(self, decode: Callable[[bytes], T]) -> None:
         self.objects: dict[str, T] = {}
         self.revision = 0
-        self.deleted: set[str] = set()
         self._decode = decode
         self._versions: dict[str, str] = {}
 
@@ -72,7 +69,6 @@ class Mirror(Generic[T]):
         if event.type != "DELETED":
             self._take(event.object)
             return True
-        self.deleted.add(metadata.name)
         self._versions.pop(metadata.name, None)
         return self.objects.pop(metadata.name, None) is not None
 
@@ -82,7 +78,6 @@ class Mirror(Generic[T]):
         if self._versions.get(name) != metadata.resource_version:
             self.objects[name] = self._decode(bytes(item))
             self._versions[name] = metadata.resource_version
-        self.deleted.discard(name)
         return name
 
 

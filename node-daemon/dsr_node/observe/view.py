@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from dsr_api.base import encode
+from dsr_api.plan import DSRPlan
 
 from dsr_node.observe.sight import Sight
 from dsr_node.state.report import Report
@@ -50,7 +51,7 @@ def full_view(sight: Sight, now: float) -> dict[str, Any]:
         "identity": msgspec.to_builtins(sight.me),
         "report": _report(report) if report else None,
         "plans": {
-            name: {"revision": plan.metadata.resource_version, **encode(plan.spec)}
+            name: {"revision": plan.metadata.resource_version, **_public(plan)}
             for name, plan in sorted(sight.engine.plans.items())
         },
         "kernel": _kernel(sight.engine.state),
@@ -66,6 +67,11 @@ def full_view(sight: Sight, now: float) -> dict[str, Any]:
             "leaseAge": _age(renewed, now),
         }
     return view
+
+
+def _public(plan: DSRPlan) -> dict[str, Any]:
+    """Without the hash seed: who knows it can send all his flows to one backend."""
+    return {field: value for field, value in encode(plan.spec).items() if field != "hashSeed"}
 
 
 def _age(at: float | None, now: float) -> float | None:

@@ -18,9 +18,6 @@ class Snapshot:
     - `revision`: the highest DSRPlan resourceVersion seen, as a number; 0 for a directory.
     - `complete`: False when plans may be missing here (last plans on disk, a list that has not
       ended): the engine then keeps the plans it already has.
-    - `deletions_observed`: each plan that the snapshot before had and this one lacks was seen being
-      deleted (a DELETED watch event). False: it was merely absent from a full list or a directory,
-      and DESIGN rule 7 holds back the loss of more than half of them for 30 s.
     - `refused`: plans the source could not read, with the reason. Their last good version, if
       there is one, stays in `plans`.
     """
@@ -28,7 +25,6 @@ class Snapshot:
     plans: Mapping[str, DSRPlan] = field(default_factory=dict)
     revision: int = 0
     complete: bool = True
-    deletions_observed: bool = False
     refused: tuple[PlanNotApplied, ...] = ()
 
 

@@ -160,18 +160,11 @@ class ApiSource:
         mirror = self.watch.mirror
         self.watch.changed.clear()
         api, revision, gone = dict(mirror.objects), mirror.revision, self._missing(self._last.plans)
-        observed = gone <= mirror.deleted
         lost = {name for name in gone if carries(self._last.plans[name])}
         wait = await self._look_twice(lost)
-        mirror.deleted -= gone
         held = lost if self.doubt else set()
         plans, refused = merge(api, self._last.plans, held)
-        return Snapshot(
-            plans,
-            revision,
-            deletions_observed=bool(gone) and observed and not self.doubt,
-            refused=refused,
-        ), wait
+        return Snapshot(plans, revision, refused=refused), wait
 
     async def _look_twice(self, lost: set[str]) -> float | None:
         """Sets `doubt`; seconds until the next look if there must be one."""

@@ -146,16 +146,17 @@ class Written:
 async def made_within(seconds: float, client: Client) -> set[str]:
     """DSRNodes and Leases that come into being meanwhile, be it for a moment only. (Several
     renewals are due in that time, and a write of DSRNode.)"""
-    watches = [Watch(client, resource, bytes) for resource in (NODES, LEASES)]
+    seen: set[str] = set()
+
+    def note(item: bytes) -> None:
+        seen.add(str(json.loads(item)["metadata"]["name"]))
+
+    watches = [Watch(client, resource, note) for resource in (NODES, LEASES)]
     async with beside(*(each.run() for each in watches)):
         await until(lambda: all(each.listed for each in watches))
-        before = [set(each.mirror.objects) for each in watches]
+        before = set(seen)
         await asyncio.sleep(seconds)
-        return {
-            name
-            for each, known in zip(watches, before, strict=True)
-            for name in (each.mirror.objects.keys() | each.mirror.deleted) - known
-        }
+        return seen - before
 
 
 async def uid_of(kubeconfig: Path) -> str:

@@ -48,10 +48,6 @@ def test_changes_of_the_others_are_taken_meanwhile() -> None:
     assert taken(held, Snapshot({"ns.s3": changed}), 101).in_force["ns.s3"] is changed
 
 
-def test_observed_deletes_are_believed() -> None:
-    assert taken(Plans(FOUR), Snapshot({}, deletions_observed=True), 0) == Plans()
-
-
 def test_plans_that_carry_nothing_may_go() -> None:
     empty = named(*(plan(f"ns.s{i}", vips=(), hosts=()) for i in range(4)))
     assert taken(Plans(empty), Snapshot({}), 0) == Plans()

@@ -40,7 +40,6 @@ def test_events_add_change_and_remove() -> None:
     assert seen.objects == {"a": [3], "b": [2]}
     assert seen.event(event("DELETED", "b", 103, 2))
     assert seen.objects == {"a": [3]}
-    assert seen.deleted == {"b"}
     assert seen.revision == 103
 
 
@@ -51,11 +50,10 @@ def test_a_bookmark_moves_the_revision_alone() -> None:
     assert seen.revision == 900
 
 
-def test_a_list_removes_what_it_lacks_but_claims_no_deletion() -> None:
+def test_a_list_removes_what_it_lacks() -> None:
     seen = mirror(thing("a", 5), thing("b", 6))
     assert seen.listed([thing("b", 6)], 200)
     assert set(seen.objects) == {"b"}
-    assert seen.deleted == set()
 
 
 def test_a_list_that_says_the_same_changes_nothing_and_decodes_nothing() -> None:
@@ -71,7 +69,6 @@ def test_deleted_and_made_again_is_there() -> None:
     seen.event(event("DELETED", "a", 101))
     seen.event(event("ADDED", "a", 102, 9))
     assert seen.objects == {"a": [9]}
-    assert seen.deleted == set()
 
 
 def test_a_revision_that_goes_back_means_list_again_and_a_list_may_go_back() -> None:
@@ -98,4 +95,3 @@ def test_watching_ends_where_listing_would(steps: list[tuple[str, str, int]]) ->
         elif truth.pop(name, None) is not None:
             watched.event(event("DELETED", name, version))
     assert watched.objects == {name: [value] for name, value in truth.items()}
-    assert watched.deleted.isdisjoint(truth)

@@ -43,7 +43,9 @@ OLD, NEW = (BackendKey(address16("10.0.0.2"), uid) for uid in ("u-1", "u-2"))
 ME = Identity(kernel="6.1.0", boot_id="b", daemon_version="1.2.3")
 PLAN = DSRPlan(
     metadata=Metadata(name="shop.web", resource_version="7"),
-    spec=DSRPlanSpec(service=PlanService("shop", "web"), vips=("192.0.2.1",)),
+    spec=DSRPlanSpec(
+        service=PlanService("shop", "web"), vips=("192.0.2.1",), hash_seed="5eed5eed5eed5eed"
+    ),
 )
 STATE = NodeState(
     addresses=frozenset({"192.0.2.1"}),
@@ -199,6 +201,7 @@ async def test_state(passes: Passes, http: Http) -> None:
     answer = await http.get("/state")
     assert answer.content_type == "application/json"
     state = await answer.json()
+    assert "5eed" not in await answer.text(), "who knows the seed can choose his backend"
     assert state["plans"]["shop.web"]["revision"] == "7"
     assert state["report"]["problems"][0]["reason"] == "NoUplink"
     assert state["kernel"]["frontends"] == {"192.0.2.1 80/TCP": "shop.web IPv4"}
