@@ -21,13 +21,18 @@ log = logging.getLogger(__name__)
 class LeaseRenewal:
     """Renews Lease `dsr-node.NODE` each LEASE_RENEWAL seconds, making it where it is missing.
 
-    It belongs to the Node, and is not written while that is known to be no more.
+    It belongs to the Node, and is not written while that is known to be no more. The first renewal
+    waits for `reported`: until this daemon has said what it has carried out, what the one before
+    has said still stands, and need not be true any more (after a boot nothing of it is).
     `renewed_at`: loop time of the last renewal that the API server has confirmed, None before.
     """
 
-    def __init__(self, client: Client, namespace: str, node: str, own: OwnNode) -> None:
+    def __init__(
+        self, client: Client, namespace: str, node: str, own: OwnNode, reported: asyncio.Event
+    ) -> None:
         self.renewed_at: float | None = None
         self._client = client
+        self._reported = reported
         self._own = own
         self._resource = leases(namespace)
         self._node = node
@@ -37,6 +42,7 @@ class LeaseRenewal:
         """Endless. A renewal that fails is tried again at the latest when the next one is due."""
         loop = asyncio.get_running_loop()
         failing = False
+        await self._reported.wait()
         while True:
             await self._own.present.wait()
             began = loop.time()

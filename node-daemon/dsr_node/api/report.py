@@ -110,10 +110,12 @@ class NodeReporter:
 
     A report of revision 0 is not written: it would say that this node has let go of everything,
     where it only has not yet carried out anything since it was started. DSRNode belongs to the
-    Node, and is not written while that is known to be no more.
+    Node, and is not written while that is known to be no more. `reported` is set once it has been
+    written.
     """
 
     def __init__(self, client: Client, node: str, me: Identity, own: OwnNode) -> None:
+        self.reported = asyncio.Event()
         self._client = client
         self._node = node
         self._own = own
@@ -179,6 +181,7 @@ class NodeReporter:
         except NotFoundError:
             written = await self._client.apply(NODES, self._node, {}, owners=self._own.owners)
             await self._client.apply(NODES, self._node, fields, "status")
+        self.reported.set()
         if not self._own.is_owner_of(written):
             await self._hand_over()
 

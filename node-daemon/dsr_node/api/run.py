@@ -80,11 +80,12 @@ def connect(config: Config) -> Connection:
     access = from_kubeconfig(config.kubeconfig) if config.kubeconfig else in_cluster()
     client = Client(access)
     own = OwnNode(client, config.node, config.node_on_disk)
+    reporter = NodeReporter(client, config.node, identity(), own)
     return Connection(
         client,
         own,
         ApiSource(client, PlanFiles(config.plans_on_disk), config.node),
         Peers(client, config.namespace, config.node),
-        NodeReporter(client, config.node, identity(), own),
-        LeaseRenewal(client, config.namespace, config.node, own),
+        reporter,
+        LeaseRenewal(client, config.namespace, config.node, own, reporter.reported),
     )

@@ -170,7 +170,7 @@ async def test_dsrnode_and_lease_belong_to_the_node_go_with_it_and_follow_a_new_
     async with Client(from_kubeconfig(admin)) as client:
         own = OwnNode(client, "own1", tmp_path / "node.json")
         reporter = NodeReporter(client, "own1", Identity("6.1.0", "b", "1"), own)
-        renewal = LeaseRenewal(client, "default", "own1", own)
+        renewal = LeaseRenewal(client, "default", "own1", own, reporter.reported)
         written = Written(client)
         async with beside(reporter.run(), renewal.run()):
             reporter.report(Report(revision=1, concerns_us=True))

@@ -44,9 +44,17 @@ async def test_the_lease_is_made_renewed_and_made_again(
 ) -> None:
     admin = plane.kubeconfig
     async with Client(from_kubeconfig(admin)) as client:
-        renewal = LeaseRenewal(client, "default", "lb1", not_read(client, tmp_path))
-        async with beside(renewal.run()):
+        reporter = NodeReporter(client, "lb1", ME, not_read(client, tmp_path))
+        renewal = LeaseRenewal(
+            client, "default", "lb1", not_read(client, tmp_path), reporter.reported
+        )
+        async with beside(renewal.run(), reporter.run()):
+            await asyncio.sleep(0.5)  # what must not happen in this time is a renewal
+            assert renewal.renewed_at is None, "nothing has been reported yet"
+            reporter.report(Report(revision=7))
             await until(lambda: renewal.renewed_at)
+            status = (await client.get(NODES, "lb1"))["status"]
+            assert status["appliedRevision"] == 7
             first = await client.get(leases("default"), "dsr-node.lb1")
             assert first["spec"]["holderIdentity"] == "lb1"
             assert first["spec"]["leaseDurationSeconds"] == 15
@@ -59,6 +67,7 @@ async def test_the_lease_is_made_renewed_and_made_again(
             await until(lambda: renewal.renewed_at != before)
             await client.get(leases("default"), "dsr-node.lb1")
     await run(admin, "delete", "lease", "dsr-node.lb1")
+    await run(admin, "delete", "dsrnode", "lb1")
 
 
 async def test_a_silent_peer_is_stale_and_no_outage_makes_one(
@@ -68,7 +77,11 @@ async def test_a_silent_peer_is_stale_and_no_outage_makes_one(
     changes: list[frozenset[str]] = []
     async with Client(from_kubeconfig(admin)) as client:
         node = not_read(client, tmp_path)
-        own, peer = (LeaseRenewal(client, "default", name, node) for name in ("lb1", "lb2"))
+        reported = asyncio.Event()
+        reported.set()
+        own, peer = (
+            LeaseRenewal(client, "default", name, node, reported) for name in ("lb1", "lb2")
+        )
         seen = Peers(client, "default", "lb1")
         async with beside(
             own.run(), seen.watch.run(), seen.run(lambda: changes.append(seen.stale))

@@ -205,7 +205,9 @@ async def beside(coroutine: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None
 
 async def test_a_lease_whose_owner_may_not_be_changed_is_renewed_all_the_same(file: Path) -> None:
     async with guarded(file) as (own, client, written):
-        renewal = LeaseRenewal(client, "ns", "lb1", own)
+        reported = asyncio.Event()
+        reported.set()
+        renewal = LeaseRenewal(client, "ns", "lb1", own, reported)
         async with beside(renewal.run()):
             await until(lambda: renewal.renewed_at)
         assert written[0]["spec"]["holderIdentity"] == "lb1"
