@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,9 +19,11 @@ from dsr_api.pool import DSRAddressPool
 from dsr_api.service import DSRService, DSRServiceStatus
 
 from dsr_operator import kinds
-from dsr_operator.compile.claims import Claim, Pool, best, claim, claimed, grantable, parse_pool
+from dsr_operator.compile.claims import Claimant, Register, claimant
+from dsr_operator.compile.handover import await_others
 from dsr_operator.compile.history import History, advance
 from dsr_operator.compile.inputs import Clock, CoreService, Inputs, ServiceKey, Standing, World
+from dsr_operator.compile.pools import Pool, grantable, ignored, parse_pool
 from dsr_operator.core import EndpointSlice, Node, NodeView, node_view
 from dsr_operator.index import Index
 from dsr_operator.kinds import Kind
@@ -82,8 +84,10 @@ class Cache:
         self.slices: dict[ObjectKey, EndpointSlice] = {}
         self.live: set[str] = set()
         self.world = World(self.nodes, self.owners, self.reports, self.live)
+        self._claimants: dict[ServiceKey, Claimant] = {}
         self._claims: Index[Frontend, ServiceKey] = Index()
-        self._planned: Index[Frontend, str] = Index()
+        self._sharers: Index[str, ServiceKey] = Index()
+        self._plans_on: Index[str, str] = Index()
         self._referring: Index[ObjectKey, ServiceKey] = Index()
         self._slices_of: Index[ObjectKey, ObjectKey] = Index()
         self._awaiting: Index[str, ServiceKey] = Index()
@@ -161,35 +165,32 @@ class Cache:
             plan=self.plans.get(name),
             history=self.histories.get(name, History()),
             world=self.world,
-            standing=self._standing(service) if service else Standing(),
+            standing=self._standing(key, clock) if service else Standing(),
             core_service=self._core_service(service) if service else CoreService(),
             clock=clock,
             seed=seed,
         )
 
-    def _standing(self, service: DSRService) -> Standing:
-        meta = service.metadata
-        own = claim(service)
-        frontends = claimed(service.spec)
-        rivals, held = {}, {}
-        for frontend in frontends:
-            winner = best(self._valid_claims(frontend))
-            if winner is not None and winner < own:
-                rivals[frontend] = f"{winner.namespace}/{winner.name}"
-            for plan in self._planned[frontend] - {plan_name(meta.namespace, meta.name)}:
-                held[frontend] = plan.replace(".", "/", 1)
-        outside = {v for v in service.spec.vips if not self._grantable(v, meta.namespace)}
-        return Standing(outside, rivals, held)
-
-    def _valid_claims(self, frontend: Frontend) -> Iterable[Claim]:
-        if frontend.vip in self.owners:
-            return
-        for key in self._claims[frontend]:
-            if self._grantable(frontend.vip, key[0]):
-                yield claim(self.services[key])
+    def _standing(self, key: ServiceKey, clock: Clock) -> Standing:
+        who = self._claimants[key]
+        register = Register(
+            lambda vip: (self._claimants[k] for k in self._sharers[vip]),
+            self._grantable,
+            self.owners,
+        )
+        names = set().union(*(self._plans_on[vip] for vip in who.vips)) - {plan_name(*key)}
+        others = [(self.plans[name], self.histories[name]) for name in sorted(names)]
+        handover = await_others(who.frontends, others, self.world, clock)
+        return replace(
+            register.standing(who),
+            ignored=ignored(self.namespaces.get(key[0], {}), self.pools.values()),
+            held=handover.held,
+            awaits=handover.awaits,
+            deadlines=tuple(handover.deadlines),
+        )
 
     def _grantable(self, vip: str, namespace: str) -> bool:
-        return grantable(vip, self.namespaces.get(namespace, {}), tuple(self.pools.values()))
+        return grantable(vip, self.namespaces.get(namespace, {}), self.pools.values())
 
     def _core_service(self, service: DSRService) -> CoreService:
         reference = service.spec.backends.service
@@ -206,7 +207,6 @@ class Cache:
     ) -> Iterable[ServiceKey]:
         self.services.pop(key, None)
         self.invalid.pop(key, None)
-        frontends: tuple[Frontend, ...] = ()
         reference = None
         if document is not None:
             try:
@@ -216,14 +216,25 @@ class Cache:
                 self.invalid[key] = Invalid(meta, _status(document), str(error))
             else:
                 self.services[key] = service
-                frontends = claimed(service.spec)
                 reference = service.spec.backends.service
         self._referring.put(key, [(key[0], reference.name)] if reference else [])
-        before = self._claims.keys_of(key)
-        touched = self._claims.put(key, frontends)
-        if before == touched == frozenset(frontends) and document is not None:
-            return {key}
-        return {key}.union(*(self._claims[f] for f in touched))
+        return {key} | self._claim_anew(key)
+
+    def _claim_anew(self, key: ServiceKey) -> set[ServiceKey]:
+        """Take in what a service claims and holds by now; whom a change of that concerns."""
+        old = self._claimants.pop(key, None)
+        service = self.services.get(key)
+        new = claimant(service, self.plans.get(plan_name(*key)), old) if service else None
+        if new is not None:
+            self._claimants[key] = new
+        self._claims.put(key, new.frontends if new else ())
+        self._sharers.put(key, new.vips if new else ())
+        if old is None or new is None or old.stance != new.stance:
+            asked = {v for c in (old, new) if c for v in c.vips}
+            return set().union(*(self._sharers[v] for v in asked))
+        changed = (old.frontends ^ new.frontends) | (old.holds ^ new.holds)
+        vips = (old.vips ^ new.vips) | (old.held ^ new.held)
+        return set().union(*(self._claims[f] for f in changed), *(self._sharers[v] for v in vips))
 
     def _take_plan(
         self, key: ObjectKey, document: Mapping[str, Any] | None
@@ -232,9 +243,8 @@ class Cache:
         old = self.plans.pop(name, None)
         plan = self._read(DSRPlan, document)
         history = self.histories.pop(name, History())
-        before = self._planned.keys_of(name)
+        before = (old.spec.frontends, old.spec.vips) if old else ((), ())
         if plan is None:
-            self._planned.put(name, ())
             service = old.spec.service if old else None
         else:
             self.plans[name] = plan
@@ -245,14 +255,18 @@ class Cache:
             self.histories[name] = advance(
                 history, same.spec if same else None, plan.spec, revision, self._now()
             )
-            self._planned.put(name, plan.spec.frontends)
             service = plan.spec.service
         if service is None:
             return ()
         owner = (service.namespace, service.name)
         self._involving.put(owner, involved(plan) if plan else ())
-        freed = before - self._planned.keys_of(name)
-        return {owner}.union(*(self._claims[f] for f in freed))
+        after = (plan.spec.frontends, plan.spec.vips) if plan else ((), ())
+        self._plans_on.put(name, {*after[1], *(f.vip for f in after[0])})
+        return {owner}.union(
+            self._claim_anew(owner),
+            *(self._claims[f] for f in {*before[0]} - {*after[0]}),
+            *(self._sharers[v] for v in {*before[1]} - {*after[1]}),
+        )
 
     def _take_pool(
         self, key: ObjectKey, document: Mapping[str, Any] | None
@@ -260,10 +274,9 @@ class Cache:
         self.pools.pop(key[1], None)
         pool = self._read(DSRAddressPool, document)
         if pool is not None:
-            try:
-                self.pools[key[1]] = parse_pool(pool)
-            except ValueError as error:
-                log.warning("DSRAddressPool %s grants nothing: %s", key[1], error)
+            parsed = self.pools[key[1]] = parse_pool(pool)
+            for entry in parsed.ignored:
+                log.warning("DSRAddressPool %s: ignored: %s", key[1], entry)
         return self.services
 
     def _take_report(
@@ -314,8 +327,8 @@ class Cache:
         if self.namespaces.get(key[1]) == old:
             return ()
         concerned = {k for k in self.services if k[0] == key[1]}
-        rivals = (self._claims[f] for k in concerned for f in self._claims.keys_of(k))
-        return concerned.union(*rivals)
+        vips = (v for k in concerned for v in self._sharers.keys_of(k))
+        return concerned.union(*(self._sharers[v] for v in vips))
 
     def _take_core_service(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
+from dsr_api.base import LabelSelector
 from dsr_api.node import DSRNodeStatus
 from dsr_api.plan import DSRPlan, DSRPlanSpec, Frontend
 from dsr_api.service import DSRService, DSRServiceStatus
@@ -55,17 +56,52 @@ class CoreService:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What services that share a VIP have in common: one set of nodes announces and directs it.
+
+    `directors` selects the load balancer nodes, `announcement` is the mode.
+    """
+
+    namespace: str
+    directors: LabelSelector
+    announcement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dissent:
+    """A VIP for which the terms of another service ("namespace/name") count."""
+
+    vip: str
+    holder: str
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What this service may have.
 
-    `outside`: VIPs that no pool grants to its namespace. `rivals`: frontends to which another
-    service has the better claim; `held`: frontends that the plan of another service still has.
-    Both name that other service as "namespace/name".
+    - `outside`: VIPs that no pool grants to its namespace; `ignored`: entries of pools that admit
+      it which cannot be read.
+    - `in_use`: VIPs of which its plan has a frontend; `edited`: its spec is not the one that its
+      plan was compiled from.
+    - `conflicts`: VIPs whose terms are not its own; `follows`: the terms it has taken over from
+      one with whom it holds a VIP.
+    - `rivals`: frontends to which another service has the better claim; `held`: frontends that
+      another service's plan, or a node that has not followed it yet, still has. Both name that
+      service as "namespace/name".
+    - `awaits`, `deadlines`: nodes whose report, and steady seconds, that may end being `held`.
     """
 
     outside: Set[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    in_use: Set[str] = frozenset()
+    edited: bool = False
+    conflicts: Mapping[str, Dissent] = field(default_factory=dict)
+    follows: Dissent | None = None
     rivals: Mapping[Frontend, str] = field(default_factory=dict)
     held: Mapping[Frontend, str] = field(default_factory=dict)
+    awaits: Set[str] = frozenset()
+    deadlines: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from dsr_api.service import DSRService
 from dsr_operator.compile import reasons
 from dsr_operator.compile.acks import Acks
 from dsr_operator.compile.backends import Resolution, resolve, select
-from dsr_operator.compile.claims import Verdict, judge, unfit
+from dsr_operator.compile.claims import Verdict, as_carried_out, judge
 from dsr_operator.compile.conditions import status
 from dsr_operator.compile.inputs import Inputs, Outcome, Problem
+from dsr_operator.compile.pools import unfit
 from dsr_operator.compile.sequence import Target, grow_and_shrink, withdraw
 from dsr_operator.compile.survey import Findings
 from dsr_operator.core import NodeView
@@ -50,9 +51,13 @@ def _serving(inputs: Inputs, service: DSRService, acks: Acks) -> Outcome:
     verdict = judge(service, inputs.standing, inputs.world.owners)
     fit = verdict.vips or tuple(v for v in service.spec.vips if unfit(v) is None)
     resolution = resolve(service.spec, fit, inputs.core_service, inputs.world)
-    directors = _directors(service, inputs, resolution)
+    resolution.warnings.extend(verdict.warnings)
+    acks.awaited |= inputs.standing.awaits
+    acks.deadlines.extend(inputs.standing.deadlines)
+    asked = as_carried_out(service, inputs.plan, inputs.standing)
+    directors = _directors(asked, inputs, resolution)
     current = inputs.plan.spec if inputs.plan else None
-    target = _target(inputs, service, verdict, resolution, directors)
+    target = _target(inputs, asked, verdict, resolution, directors)
     spec = None
     if current is not None or verdict.frontends:
         spec = grow_and_shrink(current or target.template, target, acks)

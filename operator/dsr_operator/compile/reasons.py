@@ -14,6 +14,7 @@ INVALID_SPEC = "InvalidSpec"
 INVALID_VIP = "InvalidVIP"
 VIP_IS_NODE_ADDRESS = "VIPIsNodeAddress"
 VIP_OUTSIDE_POOLS = "VIPOutsidePools"
+VIP_CONFLICT = "VIPConflict"
 FRONTEND_CONFLICT = "FrontendConflict"
 
 # ResolvedRefs

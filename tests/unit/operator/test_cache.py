@@ -95,10 +95,10 @@ def test_a_services_own_event_wakes_it_alone(told: Told) -> None:
 
 
 def test_a_claim_made_or_given_up_wakes_the_rivals(told: Told) -> None:
-    assert told.service("three") == {"one", "three"}
+    assert told.service("three") == {"one", "two", "three"}
     assert told.service("three", ports=[{"port": 82}]) == {"one", "three"}
     assert told.service("three", ports=[{"port": 82}]) == {"three"}
-    assert told.drop(kinds.SERVICE, "one", "shop") == {"one"}
+    assert told.drop(kinds.SERVICE, "one", "shop") == {"one", "two", "three"}
 
 
 def test_heartbeats_of_nodes_wake_nobody(told: Told) -> None:
@@ -217,9 +217,13 @@ def test_who_has_no_right_to_a_vip_takes_it_from_nobody(told: Told) -> None:
     assert squatter.outside == {"192.0.2.1"}
 
 
-def test_a_broken_pool_grants_nothing(told: Told) -> None:
+def test_a_bad_entry_of_a_pool_is_left_out_by_itself(told: Told) -> None:
     told.put(kinds.POOL, "public", spec={"addresses": ["192.0.2.0/240"]})
-    assert told.cache.inputs(("shop", "one"), CLOCK, "").standing.outside == {"192.0.2.1"}
+    standing = told.cache.inputs(("shop", "one"), CLOCK, "").standing
+    assert standing.outside == {"192.0.2.1"}
+    assert "DSRAddressPool public: '192.0.2.0/240'" in standing.ignored[0]
+    told.put(kinds.POOL, "public", spec={"addresses": ["192.0.2.0/240", "192.0.2.1/32"]})
+    assert not told.cache.inputs(("shop", "one"), CLOCK, "").standing.outside
 
 
 def test_a_new_edition_of_a_plan_keeps_what_is_known_of_it(told: Told) -> None:

@@ -10,8 +10,9 @@ from dsr_api.base import LabelSelector, Metadata
 from dsr_api.plan import Frontend
 from dsr_api.pool import DSRAddressPool, DSRAddressPoolSpec
 from dsr_api.service import Port
-from dsr_operator.compile.claims import Claim, best, grantable, judge, parse_pool, unfit
+from dsr_operator.compile.claims import Claimant, Register, claimant, judge
 from dsr_operator.compile.inputs import Standing
+from dsr_operator.compile.pools import grantable, parse_pool, unfit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,9 +78,12 @@ def test_pools_hold_what_they_say(
 @pytest.mark.parametrize(
     "entry", ["192.0.2.0/33", "192.0.2.9-192.0.2.1", "192.0.2.1-::1", "some", "-", "1.2.3.4-"]
 )
-def test_a_pool_entry_that_is_nothing_is_named(entry: str) -> None:
-    with pytest.raises(ValueError, match=r"is neither a prefix nor a range|is no range"):
-        parse_pool(pool(entry))
+def test_a_pool_entry_that_is_nothing_is_named_and_the_others_count(entry: str) -> None:
+    parsed = parse_pool(pool("192.0.2.7/32", entry))
+    assert len(parsed.ignored) == 1
+    assert repr(entry) in parsed.ignored[0]
+    assert grantable("192.0.2.7", {}, [parsed])
+    assert not grantable("192.0.2.5", {}, [parsed])
 
 
 def test_a_pool_admits_by_the_labels_of_the_namespace() -> None:
@@ -88,26 +92,56 @@ def test_a_pool_admits_by_the_labels_of_the_namespace() -> None:
     assert not grantable("192.0.2.1", {"a": "c"}, pools)
 
 
-claims = st.builds(
-    Claim,
-    st.sampled_from(("2025-01-01T00:00:00Z", "2025-01-01T00:00:01Z", "2024-12-31T23:59:59Z")),
-    st.sampled_from(("a", "b")),
-    st.sampled_from(("x", "y", "z")),
-)
+def claimants(*asked: Claimant) -> Register:
+    return Register(lambda vip: (c for c in asked if vip in c.vips), lambda _v, _n: True, {})
 
 
-@given(st.sets(claims, min_size=1, max_size=4))
-def test_ownership_is_total_and_does_not_depend_on_the_order(claimants: set[Claim]) -> None:
-    winners = {best(order) for order in itertools.permutations(claimants)}
-    assert len(winners) == 1
-    winner = winners.pop()
-    assert winner is not None
-    assert all(winner.created <= other.created for other in claimants)
+def aged(created: str, namespace: str, name: str) -> Claimant:
+    meta = Metadata(name=name, namespace=namespace, uid=name, creation_timestamp=created)
+    return claimant(msgspec.structs.replace(service(), metadata=meta), None, None)
+
+
+days = st.sampled_from(("2025-01-01T00:00:00Z", "2025-01-01T00:00:01Z", "2024-12-31T23:59:59Z"))
+keys = st.tuples(days, st.sampled_from("ab"), st.sampled_from("xyz"))
+
+
+@given(st.sets(keys, min_size=1, max_size=4))
+def test_ownership_is_total_and_does_not_depend_on_the_order(asked: set[tuple[str, ...]]) -> None:
+    everybody = [aged(*key) for key in asked]
+    winners = {
+        claimants(*order).entitled("192.0.2.1")[0].claim
+        for order in itertools.permutations(everybody)
+    }
+    assert winners == {min(c.claim for c in everybody)}
+    unbeaten = [c for c in everybody if free(claimants(*everybody).standing(c))]
+    assert [c.claim for c in unbeaten] == [*winners]
+
+
+def free(standing: Standing) -> bool:
+    return not standing.rivals and not standing.conflicts
 
 
 def test_ties_go_by_namespace_and_name() -> None:
     day = "2025-01-01T00:00:00Z"
-    assert best([Claim(day, "b", "a"), Claim(day, "a", "z")]) == Claim(day, "a", "z")
+    first, second = aged(day, "a", "y"), aged(day, "a", "z")
+    register = claimants(aged(day, "b", "a"), second, first)
+    assert register.entitled("192.0.2.1")[0] is first
+    assert set(register.standing(second).rivals.values()) == {"a/y"}
+
+
+def test_pools_are_asked_once_for_each_vip_however_many_ports_there_are() -> None:
+    vips = tuple(f"192.0.2.{n}" for n in range(16))
+    ports = tuple(Port(port=n) for n in range(1, 65))
+    who = claimant(service(vips=vips, ports=ports), None, None)
+    asked: list[str] = []
+
+    def grants(vip: str, _: str) -> bool:
+        asked.append(vip)
+        return True
+
+    assert len(who.frontends) == 1024
+    assert free(Register(lambda _: [who], grants, {}).standing(who))
+    assert sorted(asked) == sorted(vips)
 
 
 def test_what_is_refused_is_left_out_and_the_rest_is_granted() -> None:
