@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -105,8 +106,13 @@ def _alone(state_dir: Path) -> Iterator[None]:
 
 def _remove_if_empty(state_dir: Path) -> None:
     (state_dir / "lock").unlink()
-    if not any(state_dir.iterdir()):
+    if any(state_dir.iterdir()):
+        return
+    try:
         state_dir.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # in a pod it is where the node's directory is mounted
+            raise
 
 
 async def _run(config: Config) -> None:

@@ -297,3 +297,12 @@ def test_cleanup_leaves_the_kernel_as_it_was_found(place: Site) -> None:
             assert (done.returncode, done.stderr) == (0, "")
         assert fingerprint(node.machine) == before[name]
         assert not node.state_dir.exists()
+
+
+def test_cleanup_in_a_pod_leaves_the_mount_of_its_state(place: Site) -> None:
+    node = place.nodes["lb1"]
+    node.state_dir.mkdir()
+    node.machine.run("mount", "--bind", str(node.state_dir), str(node.state_dir))
+    done = node.cleanup()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(node.state_dir.iterdir()) == []
