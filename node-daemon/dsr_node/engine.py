@@ -11,6 +11,13 @@ from contextlib import contextmanager
 from typing import NoReturn, ParamSpec, TypeVar
 
 from dsr_api.plan import DSRPlan
+from pyroute2.netlink.rtnl import (
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
+    RTMGRP_LINK,
+)
 
 from dsr_node.config import Config
 from dsr_node.reporting import Pass, news, report_of, xdp_errors
@@ -53,11 +60,7 @@ _LOGGED = 20
 """Lines at most that a pass puts into the log."""
 
 _GROUPS = (
-    rtnl.GROUP_LINK
-    | rtnl.GROUP_IPV4_ADDRESS
-    | rtnl.GROUP_IPV6_ADDRESS
-    | rtnl.GROUP_IPV4_ROUTE
-    | rtnl.GROUP_IPV6_ROUTE
+    RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
 )
 
 P = ParamSpec("P")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from dsr_node.state.types import Announcement, Link, Network, NodeState, Target
-from dsr_node.subsystems import rtnl
 from dsr_node.subsystems.addresses import Addresses
 from dsr_node.subsystems.neighbourhood import Neighbourhood
 from dsr_node.subsystems.network import read_network
+from dsr_node.subsystems.rtnl import RtnlEvents
 from dsr_node.subsystems.sysctls import Sysctls
+from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR
 
 from tests.net.inside import inside
 from tests.net.segment import Lan, Machine, lan
@@ -124,9 +125,26 @@ def test_links_and_routes_are_read(network: Lan, node: Machine) -> None:
     assert "lo" not in links
 
 
+def test_each_reading_is_of_now(node: Machine) -> None:
+    """What entries mean is remembered; what the kernel holds is not."""
+
+    def read() -> Link:
+        return inside(node, eth0)
+
+    before = read()
+    node.run("ip", "address", "add", "192.0.2.9/24", "dev", "eth0")
+    assert set(read().addresses) == {*before.addresses, "192.0.2.9/24"}
+    node.run("ip", "address", "del", "192.0.2.9/24", "dev", "eth0")
+    assert read() == before
+    node.run("ip", "link", "set", "eth0", "address", "02:00:00:00:77:01")
+    assert read().mac == "02:00:00:00:77:01"
+    node.run("ip", "link", "set", "eth0", "down")
+    assert not read().up
+
+
 def test_events_are_heard(node: Machine) -> None:
     def work() -> None:
-        events = rtnl.RtnlEvents(rtnl.GROUP_IPV4_ADDRESS)
+        events = RtnlEvents(RTMGRP_IPV4_IFADDR)
         assert not events.drain()
         Addresses().add(["10.77.9.1"])
         assert events.drain()

@@ -1,17 +1,20 @@
 """VIPs on lo, /32 and /128.
 
-They carry our own IFA_PROTO (Linux 5.18+) and, for IPv4, the label "lo:dsr" that `ip addr` shows;
-an address with neither was put there by somebody else: it serves as well, and is never removed.
-On an older kernel an IPv6 address cannot be marked, and is refused.
+They carry our own IFA_PROTO and, for IPv4, the label "lo:dsr" that `ip addr` shows. An address
+with neither was put there by somebody else: it serves as well, and is never removed. IFA_PROTO
+exists from Linux 5.18 on, and this project needs 6.1.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, nlmsg
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR, rt_scope
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
 from dsr_node.subsystems import rtnl
 from dsr_node.subsystems.base import Change, SubsystemError, difference
@@ -24,10 +27,6 @@ LABEL = "lo:dsr"
 _LO = 1
 """lo has index 1 in every network namespace."""
 
-_IFADDRMSG = struct.Struct("=BBBBI")
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_CACHEINFO, _IFA_PROTO = 1, 2, 3, 6, 11
-_IFA_F_NODAD = 0x02
-_SCOPE_GLOBAL, _SCOPE_HOST = 0, 254
 _FOREVER = 0xFFFFFFFF
 
 
@@ -47,18 +46,13 @@ class Addresses:
     def read(self) -> Held:
         """The /32 and /128 addresses on lo. Raises OSError."""
         with rtnl.Rtnl() as netlink:
-            dumped = netlink.dump(rtnl.RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, _LO))
-        every, ours = set(), set()
-        for message in dumped:
-            family, prefix, _, _, index = _IFADDRMSG.unpack_from(message.body)
-            if index != _LO or prefix != (32 if family == socket.AF_INET else 128):
-                continue
-            found = rtnl.attributes(message.body, _IFADDRMSG.size)
-            address = socket.inet_ntop(family, found.get(_IFA_LOCAL) or found[_IFA_ADDRESS])
-            every.add(address)
-            if _is_ours(found):
-                ours.add(address)
-        return Held(frozenset(every), frozenset(ours))
+            single = [
+                found
+                for found in rtnl.read_addresses(netlink, _LO)
+                if found.length == (128 if ":" in found.address else 32)
+            ]
+        ours = (f.address for f in single if f.protocol == PROTOCOL or f.label == LABEL)
+        return Held(frozenset(f.address for f in single), frozenset(ours))
 
     def diff(self, wanted: frozenset[str], held: Held) -> Change[str]:
         """Addresses to add, and those of ours to remove."""
@@ -67,7 +61,7 @@ class Addresses:
     def add(self, addresses: Iterable[str]) -> dict[str, str]:
         """Puts addresses on lo; those that the kernel refuses come back with its reason."""
         todo = sorted(addresses)
-        outcomes = _request(rtnl.RTM_NEWADDR, rtnl.CREATE | rtnl.EXCLUSIVE, todo)
+        outcomes = _request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _marked, todo)
         return {
             address: f"the kernel refuses it on lo: {error.strerror}"
             for address, error in zip(todo, outcomes, strict=True)
@@ -77,7 +71,7 @@ class Addresses:
     def remove(self, addresses: Iterable[str]) -> None:
         """Takes addresses off lo. Raises SubsystemError if any is still there."""
         todo = sorted(addresses)
-        outcomes = _request(rtnl.RTM_DELADDR, 0, todo)
+        outcomes = _request(RTM_DELADDR, 0, _message, todo)
         failed = [
             f"{address} ({error.strerror})"
             for address, error in zip(todo, outcomes, strict=True)
@@ -87,39 +81,37 @@ class Addresses:
             raise SubsystemError(f"{len(failed)} addresses stay on lo, the first: {failed[0]}")
 
 
-def _is_ours(found: dict[int, bytes]) -> bool:
-    if found.get(_IFA_PROTO) == bytes([PROTOCOL]):
-        return True
-    return found.get(_IFA_LABEL, b"").rstrip(b"\0") == LABEL.encode()
-
-
-def _request(kind: int, flags: int, addresses: list[str]) -> list[OSError | None]:
+def _request(
+    kind: int, flags: int, message: Callable[[str], nlmsg], addresses: list[str]
+) -> list[OSError | None]:
     if not addresses:
         return []
     with rtnl.Rtnl() as netlink:
-        return netlink.request([(kind, flags, _body(address)) for address in addresses])
+        return netlink.request((kind, flags, message(address)) for address in addresses)
 
 
-def _body(address: str) -> bytes:
-    """An address message.
+def _message(address: str) -> nlmsg:
+    """What names an address on lo."""
+    message = ifaddrmsg()
+    family, length = (socket.AF_INET6, 128) if ":" in address else (socket.AF_INET, 32)
+    message |= {"index": _LO, "family": family, "prefixlen": length}
+    message["attrs"] = [("IFA_LOCAL", address)]
+    return message
+
+
+def _marked(address: str) -> nlmsg:
+    """What makes an address on lo, and ours.
 
     The kernel must never choose a VIP as source of the node's own traffic: IPv4 has scope host,
     IPv6 is deprecated (preferred lifetime 0; RFC 6724 rule 3).
     """
-    if ":" in address:
-        packed = socket.inet_pton(socket.AF_INET6, address)
-        lifetimes = struct.pack("=IIII", 0, _FOREVER, 0, 0)
-        return (
-            _IFADDRMSG.pack(socket.AF_INET6, 128, _IFA_F_NODAD, _SCOPE_GLOBAL, _LO)
-            + rtnl.attribute(_IFA_LOCAL, packed)
-            + rtnl.attribute(_IFA_CACHEINFO, lifetimes)
-            + rtnl.attribute(_IFA_PROTO, bytes([PROTOCOL]))
-        )
-    packed = socket.inet_pton(socket.AF_INET, address)
-    return (
-        _IFADDRMSG.pack(socket.AF_INET, 32, 0, _SCOPE_HOST, _LO)
-        + rtnl.attribute(_IFA_LOCAL, packed)
-        + rtnl.attribute(_IFA_ADDRESS, packed)
-        + rtnl.attribute(_IFA_LABEL, LABEL.encode() + b"\0")
-        + rtnl.attribute(_IFA_PROTO, bytes([PROTOCOL]))
-    )
+    message = _message(address)
+    if message["family"] == socket.AF_INET6:
+        message["flags"] = IFA_F_NODAD
+        deprecated = {"ifa_preferred": 0, "ifa_valid": _FOREVER}
+        message["attrs"].append(("IFA_CACHEINFO", deprecated))
+    else:
+        message["scope"] = rt_scope["host"]
+        message["attrs"] += [("IFA_ADDRESS", address), ("IFA_LABEL", LABEL)]
+    message["attrs"].append(("IFA_PROTO", PROTOCOL))
+    return message
