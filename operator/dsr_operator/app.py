@@ -123,16 +123,19 @@ class Operator:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
 
-    async def until(self, done: asyncio.Event | None = None) -> int:
+    async def until(self, done: asyncio.Task[None] | None = None) -> int:
         """Wait for `done`, a signal or the end of any part, and stop; returns the exit code."""
-        ends = [done, self._stopping] if done else [self._stopping]
-        stops = [asyncio.create_task(event.wait(), name="stop") for event in ends]
+        stop = asyncio.create_task(self._wait_for_signal(), name="stop")
+        stops = [stop, done] if done else [stop]
         ended, _ = await asyncio.wait([*stops, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in ended if task not in stops]
         for task in failed:
             log.error("%s; the operator ends with it", _how_ended(task))
         await self._stop()
         return 1 if failed else 0
+
+    async def _wait_for_signal(self) -> None:
+        await self._stopping.wait()
 
     async def _stop(self) -> None:
         for task in self._tasks:

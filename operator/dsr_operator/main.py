@@ -76,6 +76,7 @@ def run(
 @click.option("--identity", envvar="POD_NAME", required=True, help="As for `run`.")
 @click.option("--deployment", required=True, help="Name of the operator's Deployment.")
 @click.option("--daemon-set", required=True, help="Name of the node daemons' DaemonSet.")
+@click.option("--cleanup", required=True, help="Name of the PodTemplate of what cleans a node.")
 @click.option("--timeout", type=float, default=240.0, show_default=True, help="Seconds, in all.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", type=click.Path(exists=True, dir_okay=False))
 def uninstall(*, timeout: float, kubeconfig: str | None, **names: str) -> None:

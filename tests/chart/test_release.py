@@ -6,6 +6,7 @@ No kubelet is here, so nothing waits for pods and the uninstall hook's Job does 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dsr_operator import cleaning
+from dsr_operator.patient import PatientClient
 
 from lab.controlplane import ControlPlane
 from tests.api.crds.test_services import service
 from tests.api.kubectl import kubectl
-from tests.chart.helm import CHART, NAMESPACE, RELEASE, HelmError, helm
+from tests.chart.helm import CHART, NAMESPACE, RELEASE, HelmError, helm, one, template
 
 PLACE = (f"--namespace={NAMESPACE}",)
 
@@ -27,7 +30,7 @@ def kubeconfig(empty_cluster: ControlPlane) -> Iterator[Path]:
     """A cluster without a release, before and after."""
     config = empty_cluster.kubeconfig
     yield config
-    if RELEASE in helm("list", "--short", *PLACE, kubeconfig=config):
+    if RELEASE in helm("list", "--all", "--short", *PLACE, kubeconfig=config):
         helm("uninstall", RELEASE, "--no-hooks", *PLACE, kubeconfig=config)
     kubectl(config, "delete", "crd", "--all")
 
@@ -115,3 +118,40 @@ def test_uninstall_stops_if_the_nodes_are_not_clean(kubeconfig: Path) -> None:
     ]
     assert names(kubeconfig, "deployment") == [RELEASE]
     assert names(kubeconfig, "daemonset") == ["dsr-operator-node"]
+
+
+def test_a_failed_uninstall_is_undone_by_rollback(
+    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the hook does to Helm's objects, done by its own code, then the way back."""
+    install(kubeconfig)
+    before = workloads(kubeconfig)
+    with pytest.raises(HelmError):
+        helm("uninstall", RELEASE, "--timeout=3s", *PLACE, kubeconfig=kubeconfig)
+    kubectl(kubeconfig, "scale", "deployment", RELEASE, "--replicas=0", *PLACE)
+    # Helm has deleted it when the hook failed, and with it all pods made from it.
+    pods = json.dumps(one(template(), "PodTemplate"))
+    kubectl(kubeconfig, "create", "-f", "-", stdin=pods)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    asyncio.run(clean_nodes())
+    assert set(workloads(kubeconfig)) == {"Deployment"}
+    with pytest.raises(HelmError, match="has no deployed releases"):
+        install(kubeconfig)
+
+    helm("rollback", RELEASE, "1", *PLACE, kubeconfig=kubeconfig)
+    assert workloads(kubeconfig) == before
+    install(kubeconfig)
+    assert workloads(kubeconfig) == before
+
+
+async def clean_nodes() -> None:
+    client = PatientClient()
+    try:
+        await cleaning.clean_nodes(client, NAMESPACE, "dsr-operator-node", "dsr-operator-uninstall")
+    finally:
+        await client.close()
+
+
+def workloads(config: Path) -> dict[str, object]:
+    listed = json.loads(kubectl(config, "get", "deployment,daemonset", *PLACE, "-o", "json"))
+    return {item["kind"]: item["spec"] for item in listed["items"]}

@@ -162,7 +162,8 @@ def test_image(rendered: list[Document]) -> None:
 def test_rights_of_the_uninstall_job_exist_only_during_the_hook(rendered: list[Document]) -> None:
     mine = [d for d in rendered if d["metadata"]["name"].startswith("dsr-operator-uninstall")]
     assert {document["kind"] for document in mine} == {
-        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Job")
+        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
+        *("PodTemplate", "Job"),
     }
     for document in mine:
         annotations = document["metadata"]["annotations"]
@@ -170,6 +171,21 @@ def test_rights_of_the_uninstall_job_exist_only_during_the_hook(rendered: list[D
         assert "hook-succeeded" in annotations["helm.sh/hook-delete-policy"]
     off = template("--set=uninstall.enabled=false")
     assert not any(is_hook(document) for document in off)
+
+
+@pytest.mark.parametrize("privileged", ["true", "false"])
+def test_what_cleans_a_node_is_the_daemon_itself_and_ends(privileged: str) -> None:
+    documents = template(f"--set=node.privileged={privileged}")
+    daemon = pod(one(documents, "DaemonSet"))
+    cleanup = one(documents, "PodTemplate")["template"]["spec"]
+    (serving,), (cleaning,) = daemon["containers"], cleanup["containers"]
+    assert cleaning["args"] == [*serving["args"], "--cleanup"]
+    for part in ("image", "command", "env", "securityContext", "volumeMounts"):
+        assert cleaning[part] == serving[part], part
+    assert cleanup["volumes"] == daemon["volumes"]
+    assert not {"livenessProbe", "startupProbe", "ports"} & set(cleaning)
+    assert cleanup["restartPolicy"] == "OnFailure"
+    assert cleanup["activeDeadlineSeconds"] == 240
 
 
 def test_metrics_are_off_by_default(rendered: list[Document]) -> None:

@@ -1,6 +1,6 @@
 """What the pre-delete hook does, with the real operator and the real API server.
 
-The test plays what is not here: the Deployment's and the DaemonSet's controllers, and kubelets.
+The test plays what is not here: the Deployment's controller, and kubelets.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from dsr_api.base import LEASE_PREFIX, WITHDRAWAL_FINALIZER
-from dsr_operator import kinds, uninstall
-from dsr_operator.uninstall import DAEMON_SET, DEPLOYMENT
+from dsr_operator import cleaning, kinds, uninstall
+from dsr_operator.cleaning import DAEMON_SET, POD
+from dsr_operator.patient import PatientClient
+from dsr_operator.uninstall import DEPLOYMENT
 
 from lab.controlplane import ControlPlane
 from tests.api.kubectl import kubectl
@@ -34,7 +36,8 @@ def chart(control_plane: ControlPlane, world: World) -> Iterator[list[Json]]:
     for deployment in (d for d in rendered if d["kind"] == "Deployment"):
         deployment["spec"]["replicas"] = 1
     rights = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-    applied = [d for d in rendered if d["kind"] in ("Deployment", "DaemonSet", *rights)]
+    workloads = ("Deployment", "DaemonSet", "PodTemplate")
+    applied = [d for d in rendered if d["kind"] in (*workloads, *rights)]
     config, stdin = control_plane.kubeconfig, yaml.safe_dump_all(applied)
     kubectl(config, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=stdin)
     yield rendered
@@ -57,24 +60,44 @@ async def play_deployment(world: World, operator: OperatorProcess) -> None:
         await asyncio.sleep(0.1)
 
 
-async def play_daemon_set(world: World, order: list[str], *, unclean: int = 0) -> None:
-    """Pods follow the template at once, but for some nodes that do not answer."""
+async def play_kubelets(world: World, order: list[str], down: str = "") -> None:
+    """A daemon ends when its pod is deleted, what cleans succeeds if it is alone; one node is
+    down."""
     while True:
-        daemons = await world.client.request("GET", DAEMON_SET.path(world.namespace, DAEMONS))
-        clean = daemons["spec"]["template"]["spec"].get("initContainers")
-        if clean and "cleaned" not in order:
-            order.append("cleaned")
-        status = {
-            "observedGeneration": daemons["metadata"]["generation"],
-            "desiredNumberScheduled": 3,
-            "currentNumberScheduled": 3,
-            "updatedNumberScheduled": 3 - unclean,
-            "numberAvailable": 3 - unclean,
-            "numberMisscheduled": 0,
-            "numberReady": 3 - unclean,
-        }
-        await world.merge(DAEMON_SET, DAEMONS, {"status": status}, world.namespace, "status")
+        listed = await world.client.request("GET", POD.path(world.namespace))
+        pods = [p for p in listed["items"] if p["spec"]["nodeName"] != down]
+        served = {p["spec"]["nodeName"] for p in pods if component(p) == "node"}
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if component(pod) == "node" and "deletionTimestamp" in pod["metadata"]:
+                now = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}
+                await world.client.request("DELETE", POD.path(world.namespace, name), body=now)
+            elif component(pod) == "cleanup" and pod["status"]["phase"] == "Pending":
+                alone = pod["spec"]["nodeName"] not in served
+                order.append("cleaned" if alone else "two at once")
+                status = {"phase": "Succeeded" if alone else "Failed"}
+                await world.merge(POD, name, {"status": status}, world.namespace, "status")
         await asyncio.sleep(0.1)
+
+
+def component(pod: Json) -> str:
+    return str(pod["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
+async def make_daemons(world: World, chart: list[Json]) -> None:
+    """The pods that the DaemonSet's controller would make."""
+    daemons = await world.client.request("GET", DAEMON_SET.path(world.namespace, DAEMONS))
+    owner = {key: daemons["metadata"][key] for key in ("name", "uid")}
+    owner |= {"apiVersion": "apps/v1", "kind": "DaemonSet"}
+    template = one(chart, "DaemonSet")["spec"]["template"]
+    for node in world.nodes:
+        meta = {
+            "name": f"daemon-{node}",
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [owner],
+        }
+        pod = {"metadata": meta, "spec": {**template["spec"], "nodeName": node}}
+        await world.create(POD, pod, world.namespace)
 
 
 async def watch_plans(world: World, order: list[str]) -> None:
@@ -138,15 +161,16 @@ async def test_withdraws_in_order_cleans_the_nodes_and_leaves_the_users_objects(
     await world.service()
     await world.until_condition("Ready", "True")
     spec = (await world.get(kinds.SERVICE, "web", world.namespace) or {})["spec"]
+    await make_daemons(world, chart)
     order: list[str] = []
     async with playing(
         play_deployment(world, operator),
-        play_daemon_set(world, order),
+        play_kubelets(world, order),
         watch_plans(world, order),
     ):
         code, said = await run_hook(control_plane, world, chart)
     assert code == 0, said
-    assert order == ["up", "stopped", "withdrawn", "gone", "cleaned"], said
+    assert order == ["up", "stopped", "withdrawn", "gone", *["cleaned"] * 3], said
 
     service = await world.get(kinds.SERVICE, "web", world.namespace)
     assert service is not None
@@ -165,9 +189,10 @@ async def test_twice_is_fine_and_so_is_nothing_to_do(
 ) -> None:
     for kind, name in ((DEPLOYMENT, DEPLOYED), (DAEMON_SET, DAEMONS)):
         await world.delete(kind, name, world.namespace)
-    for _ in range(2):
-        code, said = await run_hook(control_plane, world, chart)
-        assert code == 0, said
+    async with playing(play_kubelets(world, [])):
+        for _ in range(2):
+            code, said = await run_hook(control_plane, world, chart)
+            assert code == 0, said
     leases = await world.client.request("GET", kinds.LEASE.path(world.namespace))
     names = [lease["metadata"]["name"] for lease in leases["items"]]
     assert [name for name in names if name.startswith(LEASE_PREFIX)] == []
@@ -181,7 +206,7 @@ async def test_says_what_is_left_when_time_is_up(
     world.acking.clear()
     (container,) = one(chart, "Job")["spec"]["template"]["spec"]["containers"]
     container["args"].append("--timeout=8")
-    async with playing(play_deployment(world, operator), play_daemon_set(world, [])):
+    async with playing(play_deployment(world, operator), play_kubelets(world, [])):
         code, said = await run_hook(control_plane, world, chart)
     assert code == 1
     assert "not finished within 8 s, in step withdraw" in said
@@ -194,15 +219,19 @@ async def test_a_node_that_is_down_is_named_and_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(uninstall, "PATIENCE", 1.0)
-    labels = one(chart, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
-    containers = [{"name": "node", "image": "none"}]
-    pod = {
-        "metadata": {"name": "silent", "labels": labels},
-        "spec": {"nodeName": world.name("rs1"), "containers": containers},
-    }
-    await world.create(uninstall.POD, pod, world.namespace)
-    installation = uninstall.Installation(world.namespace, DEPLOYED, DAEMONS, "test")
-    async with playing(play_daemon_set(world, [], unclean=1)):
-        await uninstall.clean_nodes(world.client, installation)
-    assert f"were not cleaned: {world.name('rs1')}; reboot them" in caplog.text
+    monkeypatch.setattr(cleaning, "PATIENCE", 3.0)
+    await make_daemons(world, chart)
+    down = world.name("rs1")
+    client = PatientClient()
+    order: list[str] = []
+    try:
+        async with playing(play_kubelets(world, order, down)):
+            await uninstall.clean_nodes(client, installation(world))
+    finally:
+        await client.close()
+    assert order == ["cleaned"] * 2
+    assert f"were not cleaned: {down}; reboot them" in caplog.text
+
+
+def installation(world: World) -> uninstall.Installation:
+    return uninstall.Installation(world.namespace, DEPLOYED, DAEMONS, HOOK, "test")
