@@ -19,10 +19,18 @@ from dsr_api.pool import DSRAddressPool
 from dsr_api.service import DSRService, DSRServiceStatus
 
 from dsr_operator import kinds
-from dsr_operator.compile.claims import Claimant, Register, claimant
+from dsr_operator.compile.claims import Claim, Claimant, Register, claimant, contested
 from dsr_operator.compile.handover import await_others
 from dsr_operator.compile.history import History, advance
-from dsr_operator.compile.inputs import Clock, CoreService, Inputs, ServiceKey, Standing, World
+from dsr_operator.compile.inputs import (
+    Clock,
+    CoreService,
+    Inputs,
+    ServiceKey,
+    Standing,
+    Terms,
+    World,
+)
 from dsr_operator.compile.pools import Pool, grantable, ignored, parse_pool
 from dsr_operator.core import EndpointSlice, Node, NodeView, node_view
 from dsr_operator.index import Index
@@ -173,20 +181,22 @@ class Cache:
 
     def _standing(self, key: ServiceKey, clock: Clock) -> Standing:
         who = self._claimants[key]
-        register = Register(
-            lambda vip: (self._claimants[k] for k in self._sharers[vip]),
-            self._grantable,
-            self.owners,
-        )
         names = set().union(*(self._plans_on[vip] for vip in who.vips)) - {plan_name(*key)}
         others = [(self.plans[name], self.histories[name]) for name in sorted(names)]
         handover = await_others(who.frontends, others, self.world, clock)
         return replace(
-            register.standing(who),
+            self._register().standing(who),
             ignored=ignored(self.namespaces.get(key[0], {}), self.pools.values()),
             held=handover.held,
             awaits=handover.awaits,
             deadlines=tuple(handover.deadlines),
+        )
+
+    def _register(self) -> Register:
+        return Register(
+            lambda vip: (self._claimants[k] for k in self._sharers[vip]),
+            self._grantable,
+            self.owners,
         )
 
     def _grantable(self, vip: str, namespace: str) -> bool:
@@ -222,19 +232,28 @@ class Cache:
 
     def _claim_anew(self, key: ServiceKey) -> set[ServiceKey]:
         """Take in what a service claims and holds by now; whom a change of that concerns."""
-        old = self._claimants.pop(key, None)
+        old = self._claimants.get(key)
         service = self.services.get(key)
         new = claimant(service, self.plans.get(plan_name(*key)), old) if service else None
+        if new == old:
+            return set()
+        vips = {v for c in (old, new) if c for v in c.vips}
+        led = self._terms_on(vips)
         if new is not None:
             self._claimants[key] = new
+        else:
+            del self._claimants[key]
         self._claims.put(key, new.frontends if new else ())
         self._sharers.put(key, new.vips if new else ())
-        if old is None or new is None or old.stance != new.stance:
-            asked = {v for c in (old, new) if c for v in c.vips}
-            return set().union(*(self._sharers[v] for v in asked))
-        changed = (old.frontends ^ new.frontends) | (old.holds ^ new.holds)
-        vips = (old.vips ^ new.vips) | (old.held ^ new.held)
-        return set().union(*(self._claims[f] for f in changed), *(self._sharers[v] for v in vips))
+        now = self._terms_on(vips)
+        return set().union(
+            *(self._claims[f] for f in contested(old, new)),
+            *(self._sharers[v] for v in vips if now[v] != led[v]),
+        )
+
+    def _terms_on(self, vips: Iterable[str]) -> dict[str, tuple[Claim, Terms] | None]:
+        register = self._register()
+        return {vip: register.leader(vip) for vip in vips}
 
     def _take_plan(
         self, key: ObjectKey, document: Mapping[str, Any] | None

@@ -12,7 +12,7 @@ frontend means that one's own plan has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import msgspec
@@ -59,11 +59,6 @@ class Claimant:
     held: frozenset[str]
     edited: bool
     settled: bool
-
-    @property
-    def stance(self) -> tuple[str, Terms, bool]:
-        """What decides how it stands to whoever asks for one of its VIPs."""
-        return self.uid, self.terms, self.settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +112,15 @@ def claimant(service: DSRService, plan: DSRPlan | None, before: Claimant | None)
     )
 
 
+def contested(old: Claimant | None, new: Claimant | None) -> Set[Frontend]:
+    """Frontends to which the claim of a service is another one than before (None: has none)."""
+    if old is None or new is None:
+        return frozenset(f for c in (old, new) if c for f in c.frontends)
+    if (old.uid, old.terms, old.settled) != (new.uid, new.terms, new.settled):
+        return old.frontends | new.frontends
+    return (old.frontends ^ new.frontends) | (old.holds ^ new.holds)
+
+
 class Register:
     """All claims, for one decision: what it has answered once stays so.
 
@@ -155,6 +159,11 @@ class Register:
             may.sort(key=lambda c: (vip not in c.held, not c.settled, c.claim))
             self._entitled[vip] = may
         return self._entitled[vip]
+
+    def leader(self, vip: str) -> tuple[Claim, Terms] | None:
+        """Who sets the terms of a VIP, and to what; None if nobody may have it."""
+        may = self.entitled(vip)
+        return (may[0].claim, self.terms(may[0])[0]) if may else None
 
     def _may(self, vip: str, who: Claimant) -> bool:
         if vip in who.held:
