@@ -23,6 +23,7 @@ NEITHER = "must be a prefix such as 192.0.2.0/28 or a range such as 192.0.2.10-1
 BITS = "must be in canonical text, without bits set behind the prefix length"
 ENDS = "must have both ends in canonical text"
 FAMILY = "must have two ends of one family"
+BACKWARDS = "must begin with the lower address"
 
 ACCEPTED = [
     "192.0.2.0/28",
@@ -33,6 +34,7 @@ ACCEPTED = [
     "::/0",
     "192.0.2.10-192.0.2.20",
     "192.0.2.10-192.0.2.10",
+    "9.255.2.9-10.0.0.100",
     "2001:db8::10-2001:db8::ff:0",
 ]
 REFUSED = {
@@ -47,6 +49,8 @@ REFUSED = {
     "bits behind the prefix": ("192.0.2.5/28", BITS),
     "prefix in upper case": ("2001:DB8::/64", BITS),
     "range not canonical": ("2001:db8:0::1-2001:db8::2", ENDS),
+    "backwards range": ("192.0.2.20-192.0.2.10", BACKWARDS),
+    "backwards range of other lengths": ("192.0.100.1-192.0.20.200", BACKWARDS),
     "mixed families": ("192.0.2.1-2001:db8::1", FAMILY),
 }
 
