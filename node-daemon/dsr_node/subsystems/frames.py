@@ -20,6 +20,8 @@ _REQUEST, _REPLY = 1, 2
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOURCE_MAC, _TARGET_MAC = 1, 2
 _OVERRIDE = 0x20000000
+_SOLICITED = 0x40  # in the first byte of the flags
+_ICMPV6 = 58
 _ALL_NODES = "ff02::1"
 
 
@@ -79,25 +81,67 @@ def announcements(mac: bytes, vip: str) -> tuple[bytes, ...]:
 
 
 def read(frame: bytes) -> Heard | None:
-    """What an ARP packet or a neighbour advertisement says; None for anything else."""
+    """What an ARP packet or a neighbour advertisement says of its own sender.
+
+    None for anything else, for what must be ignored (RFC 4861, 7.1.2), and for a MAC that is no
+    single machine's or not the one the frame came from: nobody speaks for another here.
+    """
     kind = int.from_bytes(frame[12:14], "big")
-    if kind == _ARP and len(frame) >= 42:
-        sender = frame[28:32]
-        if sender == bytes(4):
+    heard = None
+    if kind == _ARP:
+        heard = _read_arp(frame)
+    elif kind == _IPV6:
+        heard = _read_advertisement(frame)
+    if heard is None or heard.mac != frame[6:12]:
+        return None
+    return heard if any(heard.mac) and not heard.mac[0] & 1 else None
+
+
+def _read_arp(frame: bytes) -> Heard | None:
+    """A reply, or an announcement: a request that asks for its sender's own address."""
+    if len(frame) < 14 + _ARP_BODY.size:
+        return None
+    *ethernet_ipv4, operation, mac, sender, _, target = _ARP_BODY.unpack_from(frame, 14)
+    tells = operation == _REPLY or (operation == _REQUEST and sender == target)
+    if ethernet_ipv4 != [1, 0x0800, 6, 4] or not tells or sender == bytes(4):
+        return None
+    return Heard(socket.inet_ntop(socket.AF_INET, sender), mac)
+
+
+def _read_advertisement(frame: bytes) -> Heard | None:
+    length = int.from_bytes(frame[18:20], "big")
+    source, destination, message = frame[22:38], frame[38:54], frame[54 : 54 + length]
+    if len(message) < length or length < 24 or length % 8 or frame[14] >> 4 != 6:
+        return None
+    # A router lowers the hop limit, so 255 comes from this segment; the checksum takes in source
+    # and destination.
+    if frame[20] != _ICMPV6 or frame[21] != 255 or message[:2] != bytes([_ADVERTISEMENT, 0]):
+        return None
+    if _checksum(source + destination + struct.pack("!II", length, _ICMPV6) + message):
+        return None
+    flags, target, options = message[4], message[8:24], _options(message[24:])
+    if _is_group(source) or _is_group(target) or not any(source) or not any(target):
+        return None
+    if options is None or (_is_group(destination) and flags & _SOLICITED):
+        return None
+    mac = options.get(_TARGET_MAC, frame[6:12])
+    return Heard(socket.inet_ntop(socket.AF_INET6, target), mac)
+
+
+def _is_group(address: bytes) -> bool:
+    return address[0] == 0xFF
+
+
+def _options(data: bytes) -> dict[int, bytes] | None:
+    """The values of neighbour discovery options; None where one has no length or too long a one."""
+    found = {}
+    while data:
+        size = 8 * data[1]
+        if not 0 < size <= len(data):
             return None
-        return Heard(socket.inet_ntop(socket.AF_INET, sender), frame[22:28])
-    if kind == _IPV6 and len(frame) >= 78 and frame[20] == 58 and frame[54] == _ADVERTISEMENT:
-        target = socket.inet_ntop(socket.AF_INET6, frame[62:78])
-        return Heard(target, _target_mac(frame[78:]) or frame[6:12])
-    return None
-
-
-def _target_mac(options: bytes) -> bytes | None:
-    while len(options) >= 8 and options[1]:
-        if options[0] == _TARGET_MAC:
-            return options[2:8]
-        options = options[8 * options[1] :]
-    return None
+        found[data[0]] = data[2:size]
+        data = data[size:]
+    return found
 
 
 def _arp(
@@ -124,9 +168,9 @@ def _icmp6(
     to, mac = ends
     addresses = _packed(source) + _packed(destination)
     length = 4 + len(body)
-    pseudo = addresses + struct.pack("!II", length, 58)
+    pseudo = addresses + struct.pack("!II", length, _ICMPV6)
     checksum = _checksum(pseudo + bytes([kind, 0, 0, 0]) + body)
-    header = struct.pack("!IHBB", 0x60000000, length, 58, 255) + addresses
+    header = struct.pack("!IHBB", 0x60000000, length, _ICMPV6, 255) + addresses
     message = struct.pack("!BBH", kind, 0, checksum) + body
     return to + mac + _IPV6.to_bytes(2, "big") + header + message
 

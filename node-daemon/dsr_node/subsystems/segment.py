@@ -19,27 +19,59 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_ALLMULTI = 263, 1, 2
 _RECEIVE_BUFFER = 4 << 20
 
-_LDH, _LDB, _LD, _JEQ, _JEQ_X, _TAX, _RET = 0x28, 0x30, 0x20, 0x15, 0x1D, 0x07, 0x06
-_ARP_THAT_TELLS = (
-    (_LDH, 0, 0, 20),  # operation
-    (_JEQ, 4, 0, 2),  # a reply
-    (_LD, 0, 0, 28),  # or gratuitous: sender address ...
-    (_TAX, 0, 0, 0),
-    (_LD, 0, 0, 38),  # ... equal to target address
-    (_JEQ_X, 0, 1, 0),
-    (_RET, 0, 0, 128),
-    (_RET, 0, 0, 0),
+_FRAME = 1514
+_LDH, _LDB, _LD, _JEQ, _JEQ_X, _JSET, _TAX, _RET = 0x28, 0x30, 0x20, 0x15, 0x1D, 0x45, 0x07, 0x06
+_PACKET_TYPE, _OTHERHOST = 0xFFFFF004, 3  # SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h)
+_REJECT = 255
+
+Instruction = tuple[int, int, int, int]
+"""Of classic BPF: code, jump if true, jump if false, operand. A jump of _REJECT ends the frame."""
+
+
+def _is(load: int, offset: int, value: int) -> list[Instruction]:
+    return [(load, 0, 0, offset), (_JEQ, 0, _REJECT, value)]
+
+
+def _same(load: int, offset: int, other: int) -> list[Instruction]:
+    return [(load, 0, 0, offset), (_TAX, 0, 0, 0), (load, 0, 0, other), (_JEQ_X, 0, _REJECT, 0)]
+
+
+def _program(*parts: list[Instruction]) -> tuple[Instruction, ...]:
+    """Accepts what none of the parts rejects: the rest of the segment's traffic does not wake the
+    daemon. What is accepted is looked at by frames.read()."""
+    flat = [*(each for part in parts for each in part), (_RET, 0, 0, _FRAME), (_RET, 0, 0, 0)]
+    last = len(flat) - 1
+
+    def away(at: int, jump: int) -> int:
+        return last - at - 1 if jump == _REJECT else jump
+
+    return tuple(
+        (code, away(at, true), away(at, false), operand)
+        for at, (code, true, false, operand) in enumerate(flat)
+    )
+
+
+_TO_US = [(_LD, 0, 0, _PACKET_TYPE), (_JEQ, _REJECT, 0, _OTHERHOST)]
+"""Neither flooded by a switch nor of a VLAN that is not this interface's."""
+
+_GRATUITOUS = _same(_LD, 28, 38)  # sender address, target address
+
+ARP_THAT_TELLS = _program(
+    _TO_US,
+    _is(_LD, 14, 0x00010800),  # of Ethernet and IPv4
+    _is(_LDH, 18, 0x0604),
+    _same(_LDH, 6, 22),  # the frame's source is the sender's MAC
+    _same(_LD, 8, 24),
+    [(_LDB, 0, 0, 22), (_JSET, _REJECT, 0, 1)],  # which is no group's
+    [(_LDH, 0, 0, 20), (_JEQ, len(_GRATUITOUS) + 1, 0, 2), (_JEQ, 0, _REJECT, 1)],
+    _GRATUITOUS,
 )
-_NEIGHBOUR_ADVERTISEMENT = (
-    (_LDB, 0, 0, 20),  # next header: ICMPv6
-    (_JEQ, 0, 3, 58),
-    (_LDB, 0, 0, 54),  # type
-    (_JEQ, 0, 1, 136),
-    (_RET, 0, 0, 128),
-    (_RET, 0, 0, 0),
+NEIGHBOUR_ADVERTISEMENT = _program(
+    _TO_US,
+    _is(_LDH, 20, 58 << 8 | 255),  # ICMPv6, and no router has lowered the hop limit
+    _is(_LDH, 54, 136 << 8),  # type, code
+    [(_LDB, 0, 0, 62), (_JEQ, _REJECT, 0, 0xFF)],  # for no group
 )
-"""Classic BPF (code, jump if true, jump if false, operand): the rest of the segment's traffic does
-not wake the daemon."""
 
 
 class Segment:
@@ -48,8 +80,8 @@ class Segment:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.mac = mac_bytes(link.mac)
-        self._arp = _raw_socket(link.name, _ETH_P_ARP, _ARP_THAT_TELLS)
-        self._ndp = _raw_socket(link.name, _ETH_P_IPV6, _NEIGHBOUR_ADVERTISEMENT)
+        self._arp = _raw_socket(link.name, _ETH_P_ARP, ARP_THAT_TELLS)
+        self._ndp = _raw_socket(link.name, _ETH_P_IPV6, NEIGHBOUR_ADVERTISEMENT)
         membership = struct.pack("=iHH8s", link.index, _PACKET_MR_ALLMULTI, 0, b"")
         # A NIC's multicast filter would else keep solicitations for VIPs from the XDP program.
         self._ndp.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
@@ -94,7 +126,7 @@ class Segment:
 def _next_frame(sock: socket.socket) -> bytes | None:
     while True:
         try:
-            return sock.recv(256)
+            return sock.recv(_FRAME)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -102,18 +134,21 @@ def _next_frame(sock: socket.socket) -> bytes | None:
                 raise
 
 
-def _raw_socket(
-    name: str, protocol: int, program: Iterable[tuple[int, int, int, int]]
-) -> socket.socket:
+def _raw_socket(name: str, protocol: int, program: tuple[Instruction, ...]) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sock.settimeout(0)
-    instructions = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(instructions)
-    filter_program = struct.pack("@HL", len(instructions) // 8, ctypes.addressof(buffer))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_program)
+    attach_filter(sock, program)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
     sock.bind((name, protocol))
     return sock
+
+
+def attach_filter(sock: socket.socket, program: tuple[Instruction, ...]) -> None:
+    """Lets through to a socket what a classic BPF program accepts (socket(7))."""
+    instructions = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(instructions)
+    filter_program = struct.pack("@HL", len(program), ctypes.addressof(buffer))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_program)
 
 
 class Segments:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from dsr_node.state.types import Announcement, Neighbour, Target
@@ -10,8 +12,10 @@ from dsr_node.subsystems import frames
 from dsr_node.subsystems.announcement import FIRST_AGAIN, LAST_AGAIN, Announcer, Asker
 from dsr_node.subsystems.frames import Heard
 from dsr_node.subsystems.neighbours import Neighbours
+from dsr_node.subsystems.segment import ARP_THAT_TELLS, NEIGHBOUR_ADVERTISEMENT, attach_filter
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
 
 OURS, THEIRS = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 TARGET = Target("10.0.1.1", 2)
@@ -84,6 +88,117 @@ def test_what_is_heard() -> None:
     assert frames.read(bytes(Ether() / ARP(op=1, psrc=frames.NOBODY_IPV4, pdst="10.0.1.1"))) is None
     assert frames.read(b"") is None
     assert frames.read(bytes(Ether() / IPv6() / ICMPv6ND_NS(tgt="fd00::1"))) is None
+
+
+# Hostile frames: each differs in one thing from one that is believed.
+
+MAC, ELSEWHERE = frames.mac_text(THEIRS), "02:00:00:00:0b:ad"
+BACKEND4, BACKEND6 = "10.0.1.1", "fd00::1:1"
+IN_FILTER, IN_READ = True, False
+
+
+def _arp(source: str = MAC, **fields: object) -> bytes:
+    told = {"op": 2, "hwsrc": source, "psrc": BACKEND4, "pdst": "10.0.0.1", **fields}
+    return bytes(Ether(src=source, dst=frames.mac_text(OURS)) / ARP(**told))
+
+
+def _advertisement(
+    source: str = MAC,
+    options: bytes | None = None,
+    nd: dict[str, object] | None = None,
+    **ip: object,
+) -> bytes:
+    packet = IPv6(**{"src": BACKEND6, "dst": "fd00::1", "hlim": 255, **ip})
+    packet /= ICMPv6ND_NA(**{"tgt": BACKEND6, "S": 1, **(nd or {})})
+    option = bytes([2, 1]) + THEIRS if options is None else options
+    return bytes(Ether(src=source, dst=frames.mac_text(OURS)) / packet / Raw(option))
+
+
+BELIEVED = {
+    "a reply": (_arp(), BACKEND4),
+    "a gratuitous request": (_arp(op=1, pdst=BACKEND4), BACKEND4),
+    "an advertisement": (_advertisement(), BACKEND6),
+    "without a MAC in it": (_advertisement(options=b""), BACKEND6),
+    "with an option that nobody knows": (
+        _advertisement(options=bytes([77, 2]) + bytes(14) + bytes([2, 1]) + THEIRS),
+        BACKEND6,
+    ),
+    "to all": (_advertisement(dst="ff02::1", nd={"S": 0}), BACKEND6),
+    "padded": (_advertisement() + bytes(10), BACKEND6),
+}
+HOSTILE = {
+    "ARP: the frame is another's": (_arp(hwsrc=ELSEWHERE), IN_FILTER),
+    "ARP: the frame is nearly the sender's": (_arp(hwsrc="02:00:00:00:00:12"), IN_FILTER),
+    "ARP: broadcast": (_arp("ff:ff:ff:ff:ff:ff"), IN_FILTER),
+    "ARP: multicast": (_arp("01:00:5e:00:00:01"), IN_FILTER),
+    "ARP: zero": (_arp("00:00:00:00:00:00"), IN_READ),
+    "ARP: a question": (_arp(op=1), IN_FILTER),
+    "ARP: RARP": (_arp(op=4), IN_FILTER),
+    "ARP: of another medium": (_arp(hwtype=6), IN_FILTER),
+    "ARP: of another protocol": (_arp(ptype=0x0801), IN_FILTER),
+    "ARP: other lengths": (_arp()[:18] + b"\x08\x04" + _arp()[20:], IN_FILTER),
+    "ARP: short": (_arp()[:41], IN_READ),
+    "NA: through a router": (_advertisement(hlim=254), IN_FILTER),
+    "NA: a code": (_advertisement(nd={"code": 1}), IN_FILTER),
+    "NA: checksum": (_advertisement(nd={"cksum": 0x1234}), IN_READ),
+    "NA: for a group": (_advertisement(nd={"tgt": "ff02::1"}), IN_FILTER),
+    "NA: for nobody": (_advertisement(nd={"tgt": "::"}), IN_READ),
+    "NA: from a group": (_advertisement(src="ff02::1"), IN_READ),
+    "NA: from nobody": (_advertisement(src="::"), IN_READ),
+    "NA: solicited by all": (_advertisement(dst="ff02::1"), IN_READ),
+    "NA: an option of no length": (_advertisement(options=bytes(8)), IN_READ),
+    "NA: an option of no length behind": (
+        _advertisement(options=bytes([2, 1]) + THEIRS + bytes(8)),
+        IN_READ,
+    ),
+    "NA: an option that is too long": (_advertisement(options=bytes([2, 2]) + THEIRS), IN_READ),
+    "NA: half an option": (_advertisement(options=b"\2"), IN_READ),
+    "NA: short": (_advertisement(options=b"")[:77], IN_READ),
+    "NA: another's MAC": (_advertisement(ELSEWHERE), IN_READ),
+    "NA: broadcast": (
+        _advertisement("ff:ff:ff:ff:ff:ff", bytes([2, 1]) + frames.BROADCAST),
+        IN_READ,
+    ),
+    "NA: not IPv6": (_advertisement(version=4), IN_READ),
+}
+
+
+@pytest.fixture(scope="module")
+def passes() -> Iterator[Callable[[bytes], bool]]:
+    """Whether a frame gets through the filter of its socket."""
+    ends = {}
+    for kind, program in ((0x0806, ARP_THAT_TELLS), (0x86DD, NEIGHBOUR_ADVERTISEMENT)):
+        ends[kind] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ends[kind][1].setblocking(False)
+        attach_filter(ends[kind][1], program)
+
+    def passes(frame: bytes) -> bool:
+        sender, receiver = ends[int.from_bytes(frame[12:14], "big")]
+        sender.send(frame)
+        try:
+            assert receiver.recv(2000) == frame
+        except BlockingIOError:
+            return False
+        return True
+
+    yield passes
+    for each in itertools.chain(*ends.values()):
+        each.close()
+
+
+@pytest.mark.parametrize("what", BELIEVED)
+def test_what_neighbours_say_is_believed(passes: Callable[[bytes], bool], what: str) -> None:
+    frame, address = BELIEVED[what]
+    assert passes(frame)
+    assert frames.read(frame) == Heard(address, THEIRS)
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_what_no_neighbour_says_is_not(passes: Callable[[bytes], bool], what: str) -> None:
+    frame, where = HOSTILE[what]
+    assert frames.read(frame) is None
+    if where is IN_FILTER:
+        assert not passes(frame), "it does not even wake the daemon"
 
 
 # The resolver.
