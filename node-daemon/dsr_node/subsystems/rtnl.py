@@ -37,7 +37,7 @@ REMEMBERED = 1 << 14
 
 _BATCH = 200
 """Requests to a send. All answers must fit into the receive buffer, 416 KiB by default
-(net.core.rmem_max, doubled), where an error takes 1 KiB."""
+(net.core.rmem_max, doubled), where an error takes less than 1 KiB."""
 
 _LARGEST = 1 << 18
 _HEADER = 16
