@@ -37,6 +37,34 @@ async def test_a_frontend_changes_hands_without_two_plans_having_it(world: World
     await world.until_condition("Ready", "True", name="younger")
 
 
+async def test_who_comes_later_to_a_vip_with_other_lb_nodes_is_refused(world: World) -> None:
+    await world.service()
+    await world.until_condition("Ready", "True")
+    await world.service("two", ports=[{"port": 81}], loadBalancerNodes=world.selector("rs"))
+    message = await world.until_condition("Accepted", "False", "VIPConflict", name="two")
+    assert f"{world.namespace}/web" in message
+    assert "loadBalancerNodes" in message
+    assert await world.plan("two") is None
+    patch = {"spec": {"loadBalancerNodes": world.selector("lb")}}
+    await world.merge(kinds.SERVICE, "two", patch, world.namespace)
+    await world.until_condition("Ready", "True", name="two")
+
+
+async def test_a_vip_in_use_outlives_its_pool_until_the_spec_changes(world: World) -> None:
+    await world.service(drainTimeoutSeconds=1)
+    await world.until_condition("Ready", "True")
+    elsewhere = {"spec": {"addresses": ["203.0.113.0/24"]}}
+    await world.merge(kinds.POOL, world.namespace, elsewhere)
+    message = await world.until_condition("Accepted", "False", "VIPOutsidePools")
+    assert "no longer granted" in message
+    plan = await world.plan()
+    assert plan is not None
+    assert plan["frontends"]
+    changed = {"spec": {"drainTimeoutSeconds": 2}}
+    await world.merge(kinds.SERVICE, "web", changed, world.namespace)
+    await world.until_plan(lambda p: not p.get("frontends"))
+
+
 async def test_a_vip_outside_the_pools_is_refused_until_one_admits_it(world: World) -> None:
     outside = f"{world.net}.100"
     await world.service(vips=[outside])
