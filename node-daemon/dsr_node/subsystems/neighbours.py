@@ -17,6 +17,10 @@ from dsr_node.subsystems.schedule import Schedule
 MISSES = 3
 """Questions without an answer after which a neighbour is dead."""
 
+MOVED = 2
+"""Questions without an answer, one to the MAC it had and one to all, after which a neighbour may be
+at another MAC."""
+
 PERIOD = 0.7
 """Seconds between two questions to a live neighbour: silence is noticed within 2.8 s."""
 
@@ -100,8 +104,8 @@ class Neighbours:
             if watched.unanswered >= MISSES and known.alive is not False:
                 watched.known = known = Neighbour(known.mac, alive=False)
                 died = True
-            # The last question goes to all: the address may have moved to another MAC.
-            alone = known.alive and known.mac and watched.unanswered < MISSES - 1
+            # After silence all are asked: the address may have moved to another MAC.
+            alone = known.alive and known.mac and not watched.unanswered
             self._ask(target, mac_bytes(known.mac) if alone else None)
             watched.unanswered += 1
             self._schedule.at(now + _period(known), (target, watched))
@@ -109,12 +113,19 @@ class Neighbours:
             self._publish()
 
     def heard(self, ifindex: int, heard: Heard) -> None:
-        """Somebody said where an address is."""
+        """Somebody said where an address is.
+
+        Nobody takes it from a live neighbour by saying so, as anybody can. One that has moved to
+        another MAC is silent at the old one, and answers when all are asked.
+        """
         watched = self._watched.get(Target(heard.address, ifindex))
         if watched is None:
             return
-        watched.unanswered = 0
         known = Neighbour(mac_text(heard.mac), alive=True)
+        moved = watched.known.alive and watched.known.mac != known.mac
+        if moved and watched.unanswered < MOVED:
+            return
+        watched.unanswered = 0
         if watched.known != known:
             watched.known = known
             self._publish()

@@ -219,11 +219,12 @@ class Clock:
         self.changes += 1
 
     def run(self, seconds: float, answer: bytes | None = None) -> None:
+        """`answer`: the MAC at which the address is; it answers what reaches it."""
         end = self.now + seconds
         while self.now < end:
             before = len(self.asked)
             self.neighbours.tick(self.now)
-            if answer and len(self.asked) > before:
+            if answer and len(self.asked) > before and self.asked[-1][1] in (None, answer):
                 self.neighbours.heard(2, Heard("10.0.1.1", answer))
             self.now += 0.025
 
@@ -272,10 +273,36 @@ def test_one_that_comes_back_is_alive_again(clock: Clock) -> None:
     assert clock.neighbours.known[TARGET].alive
 
 
-def test_an_address_that_moved_to_another_mac(clock: Clock) -> None:
+def test_an_address_that_moved_to_another_mac_is_followed(clock: Clock) -> None:
     clock.run(2, answer=THEIRS)
-    clock.neighbours.heard(2, Heard("10.0.1.1", OURS))
-    assert clock.neighbours.known[TARGET].mac == frames.mac_text(OURS)
+    clock.neighbours.heard(2, Heard(BACKEND4, OURS))  # as it tells when it moves
+    moved = clock.now
+    while clock.neighbours.known[TARGET].mac == MAC:
+        clock.run(0.025, answer=OURS)
+    assert clock.now - moved < 2.0
+    assert clock.neighbours.known == {TARGET: Neighbour(frames.mac_text(OURS), alive=True)}
+    assert clock.changes == 2, "it has never been dead"
+
+
+def test_nobody_takes_an_address_from_who_answers_for_it(clock: Clock) -> None:
+    clock.run(2, answer=THEIRS)
+    for _ in range(400):
+        clock.neighbours.heard(2, Heard(BACKEND4, OURS))
+        clock.run(0.025, answer=THEIRS)
+    asked = len(clock.asked)
+    while len(clock.asked) == asked:
+        clock.run(0.025)
+    clock.neighbours.heard(2, Heard(BACKEND4, OURS))  # not even where one answer is lost
+    clock.run(2, answer=THEIRS)
+    assert clock.neighbours.known == {TARGET: Neighbour(MAC, alive=True)}
+    assert clock.changes == 1
+
+
+def test_a_false_mac_of_the_first_moment_is_put_right(clock: Clock) -> None:
+    clock.neighbours.heard(2, Heard(BACKEND4, OURS))
+    while clock.neighbours.known[TARGET].mac != MAC:
+        clock.run(0.025, answer=THEIRS)
+    assert clock.now < 2.5
 
 
 def test_what_is_not_watched_is_not_learnt(clock: Clock) -> None:
