@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -34,3 +35,15 @@ async def operator(
         yield process
     finally:
         process.stop()
+
+
+@pytest.fixture
+async def own_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlPlane]:
+    """A control plane that this test alone may break; without our CRDs."""
+    plane = ControlPlane(tmp_path / "plane")
+    await asyncio.to_thread(plane.start)
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    try:
+        yield plane
+    finally:
+        await asyncio.to_thread(plane.stop)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from dsr_operator import kinds
 
 from lab.controlplane import ControlPlane
@@ -120,18 +118,6 @@ async def test_health_pages_mean_something(world: World, operator: OperatorProce
     assert status == 200
     assert "dsr_operator_is_leader 1.0" in text
     assert 'dsr_operator_writes_total{result="done",what="plan"}' in text
-
-
-@pytest.fixture
-async def own_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlPlane]:
-    """A control plane that this test alone may break; without our CRDs."""
-    plane = ControlPlane(tmp_path / "plane")
-    await asyncio.to_thread(plane.start)
-    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
-    try:
-        yield plane
-    finally:
-        await asyncio.to_thread(plane.stop)
 
 
 async def test_missing_crds_and_a_killed_api_server(

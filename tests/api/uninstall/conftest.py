@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.api.operator.conftest import operator, world
+from tests.api.operator.conftest import operator, own_plane, world
 
-__all__ = ["operator", "world"]
+__all__ = ["operator", "own_plane", "world"]

@@ -9,7 +9,8 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ import yaml
 from dsr_api.base import LEASE_PREFIX, WITHDRAWAL_FINALIZER
 from dsr_operator import cleaning, kinds, uninstall
 from dsr_operator.cleaning import DAEMON_SET, POD
+from dsr_operator.leader import RENEW_DEADLINE
 from dsr_operator.patient import PatientClient
 from dsr_operator.uninstall import DEPLOYMENT
 
 from lab.controlplane import ControlPlane
+from tests.api.conftest import CRDS
 from tests.api.kubectl import kubectl
 from tests.api.operator.process import OperatorProcess
 from tests.api.operator.world import Json, World, condition
@@ -32,13 +35,20 @@ DEPLOYED, DAEMONS, HOOK = "dsr-operator", "dsr-operator-node", "dsr-operator-uni
 @pytest.fixture
 def chart(control_plane: ControlPlane, world: World) -> Iterator[list[Json]]:
     """The chart in the world's namespace, its workloads and the hook's rights applied."""
+    with applied(control_plane, world) as rendered:
+        yield rendered
+
+
+@contextmanager
+def applied(plane: ControlPlane, world: World) -> Iterator[list[Json]]:
+    """See chart."""
     rendered = template(namespace=world.namespace)
     for deployment in (d for d in rendered if d["kind"] == "Deployment"):
         deployment["spec"]["replicas"] = 1
     rights = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
     workloads = ("Deployment", "DaemonSet", "PodTemplate")
-    applied = [d for d in rendered if d["kind"] in (*workloads, *rights)]
-    config, stdin = control_plane.kubeconfig, yaml.safe_dump_all(applied)
+    documents = [d for d in rendered if d["kind"] in (*workloads, *rights)]
+    config, stdin = plane.kubeconfig, yaml.safe_dump_all(documents)
     kubectl(config, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=stdin)
     yield rendered
     kubectl(config, "delete", "--ignore-not-found", "-f", "-", stdin=stdin)
@@ -231,6 +241,35 @@ async def test_a_node_that_is_down_is_named_and_holds_nothing_up(
         await client.close()
     assert order == ["cleaned"] * 2
     assert f"were not cleaned: {down}; reboot them" in caplog.text
+
+
+async def test_an_api_server_away_for_longer_than_a_leader_may_be_is_waited_for(
+    own_plane: ControlPlane, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(kubectl, own_plane.kubeconfig, "apply", "-f", str(CRDS))
+    async with World.made() as world:
+        operator = OperatorProcess(own_plane.kubeconfig, world.namespace, tmp_path / "operator.log")
+        operator.start()
+        try:
+            await operator.ready()
+            await world.service()
+            await world.until_condition("Ready", "True")
+        finally:
+            operator.stop()
+        with applied(own_plane, world) as chart:
+            await world.delete(DEPLOYMENT, DEPLOYED, world.namespace)
+            world.acking.clear()
+            hook = asyncio.create_task(run_hook(own_plane, world, chart))
+            await world.until_plan(lambda p: not p["frontends"])
+            own_plane.kill("apiserver")
+            await asyncio.sleep(RENEW_DEADLINE + 5)
+            await asyncio.to_thread(own_plane.restart, "apiserver")
+            world.acking |= set(world.nodes)
+            async with playing(play_kubelets(world, [])):
+                code, said = await hook
+            assert code == 0, said
+            assert "the withdrawal has failed, see the messages above; once more" in said
+            assert await world.plan() is None
 
 
 def installation(world: World) -> uninstall.Installation:
