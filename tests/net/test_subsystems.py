@@ -218,6 +218,22 @@ def test_silence_is_noticed_in_three_seconds(network: Lan, node: Machine) -> Non
     speak(node, scenario)
 
 
+def test_one_that_moves_to_another_mac_is_followed_in_three_seconds(
+    network: Lan, node: Machine
+) -> None:
+    other = network.machine("other", 2)
+    targets = ("10.77.0.2", "fd77::2")
+    new = "02:00:00:00:77:02"
+
+    async def scenario(hood: Neighbourhood, index: int) -> None:
+        hood.keep(NodeState(targets=frozenset(Target(a, index) for a in targets)), read_network())
+        await eventually(lambda: len(macs(hood)) == 2)
+        other.run("ip", "link", "set", "eth0", "address", new)
+        assert await eventually(lambda: macs(hood) == dict.fromkeys(targets, new)) < 3.0
+
+    speak(node, scenario)
+
+
 def test_nobody_or_somebody_has_a_vip(network: Lan, node: Machine) -> None:
     other = network.machine("other", 2)
     other.run("ip", "address", "add", VIPS[0] + "/32", "dev", "eth0")
