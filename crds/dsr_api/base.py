@@ -43,6 +43,13 @@ class ApiStruct(
     """Base of all models: immutable, comparable by value, camelCase on the wire."""
 
 
+class OwnerReference(ApiStruct, frozen=True):
+    """The part of a metav1.OwnerReference that this project reads."""
+
+    kind: str
+    uid: str
+
+
 class Metadata(ApiStruct, frozen=True):
     """The part of ObjectMeta that this project reads."""
 
@@ -56,6 +63,7 @@ class Metadata(ApiStruct, frozen=True):
     finalizers: tuple[str, ...] = ()
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
 class LabelSelectorRequirement(ApiStruct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from dsr_api.base import ApiStruct, Metadata, decode
-from dsr_api.node import DSRNode, DSRNodeStatus
+from dsr_api.node import DSRNode
 from dsr_api.plan import DSRPlan, Frontend, plan_name
 from dsr_api.pool import DSRAddressPool
 from dsr_api.service import DSRService, DSRServiceStatus
@@ -35,6 +35,7 @@ from dsr_operator.compile.pools import Pool, grantable, ignored, parse_pool
 from dsr_operator.core import EndpointSlice, Node, NodeView, node_view
 from dsr_operator.index import Index
 from dsr_operator.kinds import Kind
+from dsr_operator.reports import Reports
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +86,15 @@ class Cache:
         self.plans: dict[str, DSRPlan] = {}
         self.histories: dict[str, History] = {}
         self.pools: dict[str, Pool] = {}
-        self.reports: dict[str, DSRNodeStatus] = {}
+        self._reports = Reports()
+        self.reports = self._reports.counting
         self.nodes: dict[str, NodeView] = {}
         self.owners: dict[str, str] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
         self.slices: dict[ObjectKey, EndpointSlice] = {}
         self.live: set[str] = set()
-        self.world = World(self.nodes, self.owners, self.reports, self.live)
         self._claimants: dict[ServiceKey, Claimant] = {}
+        self.world = World(self.nodes, self.owners, self.reports, self.live, self._reports.outdated)
         self._claims: Index[Frontend, ServiceKey] = Index()
         self._sharers: Index[str, ServiceKey] = Index()
         self._plans_on: Index[str, str] = Index()
@@ -302,24 +304,14 @@ class Cache:
         self, key: ObjectKey, document: Mapping[str, Any] | None
     ) -> Iterable[ServiceKey]:
         name = key[1]
-        old = self.reports.pop(name, DSRNodeStatus())
         node = self._read(DSRNode, document)
-        new = node.status if node else DSRNodeStatus()
-        if node is not None:
-            self.reports[name] = new
-        woken: set[ServiceKey] = set()
-        if new.applied_revision != old.applied_revision:
+        news = self._reports.take(name, node, self.nodes.get(name))
+        woken = {_service_of(plan) for plan in news.plans}
+        if news.ahead:
             woken |= self._awaiting[name]
-        if (old.plans_not_applied.more, old.unhealthy_backends.more) != (
-            new.plans_not_applied.more,
-            new.unhealthy_backends.more,
-        ):
+        if news.all:
             woken |= self._involving[name]
-        told = {i.plan for i in set(old.plans_not_applied.items) ^ set(new.plans_not_applied.items)}
-        told |= {
-            i.plan for i in set(old.unhealthy_backends.items) ^ set(new.unhealthy_backends.items)
-        }
-        return woken | {_service_of(plan) for plan in told}
+        return woken
 
     def _take_node(
         self, key: ObjectKey, document: Mapping[str, Any] | None
@@ -329,6 +321,7 @@ class Cache:
         view = node_view(node) if node else None
         if view is not None:
             self.nodes[key[1]] = view
+        self._reports.weigh(key[1], view)
         if view == old:
             return ()
         self.owners.clear()

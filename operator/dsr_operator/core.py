@@ -22,10 +22,17 @@ class NodeAddress(ApiStruct, frozen=True):
     address: str
 
 
+class NodeSystemInfo(ApiStruct, frozen=True):
+    """core/v1 NodeSystemInfo; `boot_id` is the kernel's random/boot_id."""
+
+    boot_id: str = msgspec.field(default="", name="bootID")
+
+
 class NodeStatus(ApiStruct, frozen=True):
-    """The part of a Node's status that says where it is."""
+    """The part of a Node's status that says where it is, and since which boot."""
 
     addresses: tuple[NodeAddress, ...] | None = None
+    node_info: NodeSystemInfo = NodeSystemInfo()
 
 
 class Node(ApiStruct, frozen=True):
@@ -76,6 +83,7 @@ class NodeView(ApiStruct, frozen=True):
 
     `internal`: InternalIPs in their order; `addresses`: every IP address of the node. Canonical.
     `weight`: the text of the weight annotation, unchecked.
+    `boot_id`: "" where the kubelet tells none.
     """
 
     name: str
@@ -84,6 +92,7 @@ class NodeView(ApiStruct, frozen=True):
     internal: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     weight: str | None = None
+    boot_id: str = ""
 
 
 def node_view(node: Node) -> NodeView:
@@ -100,6 +109,7 @@ def node_view(node: Node) -> NodeView:
         internal=tuple(dict.fromkeys(a for t, a in listed if t == "InternalIP")),
         addresses=tuple(dict.fromkeys(a for _, a in listed)),
         weight=node.metadata.annotations.get(WEIGHT_ANNOTATION),
+        boot_id=node.status.node_info.boot_id,
     )
 
 

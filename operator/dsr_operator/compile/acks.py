@@ -57,6 +57,10 @@ class Acks:
         """Whether the node says that it does not hold this plan's VIPs."""
         return any(c.reason not in DIRECTING for c in self.complaints(node))
 
+    def lacks(self, node: str) -> bool:
+        """Whether a node that had this plan's VIPs has them no more, for all that is known."""
+        return node in self.world.outdated or (self.live(node) and self.refuses(node))
+
     def fails(self, node: str) -> bool:
         """Whether the node does not hold this plan's VIPs, or may not.
 

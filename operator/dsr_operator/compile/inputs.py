@@ -37,14 +37,16 @@ class Problem:
 class World:
     """What all services share.
 
-    `owners`: which node has an address (canonical text), of whatever type. `live`: nodes whose
-    Lease is fresh.
+    `owners`: which node has an address (canonical text), of whatever type. `reports`: those that
+    count. `live`: nodes whose Lease is fresh. `outdated`: nodes whose report is from before their
+    last boot, or another machine's of that name.
     """
 
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
     reports: Mapping[str, DSRNodeStatus] = field(default_factory=dict)
     live: Set[str] = frozenset()
+    outdated: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _backends(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[PlanBac
         wanted = new.pop((backend.address, backend.node_uid), None)
         if wanted is None:
             chosen.extend(_drained(backend, target, acks))
-        elif wanted.node and acks.live(wanted.node) and acks.refuses(wanted.node):
+        elif wanted.node and acks.lacks(wanted.node):
             acks.awaited.add(wanted.node)
         else:
             chosen.append(_entry(wanted))

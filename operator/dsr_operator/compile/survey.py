@@ -120,6 +120,8 @@ def survey_backends(found: Findings, acks: Acks, nodes: Nodes) -> Backends:
 def _why_absent(node: str, acks: Acks) -> str:
     if not node:
         return "not in the plan yet"
+    if node in acks.world.outdated:
+        return f"node {node} has booted, or was replaced, since a dsr-node daemon reported there"
     if not acks.live(node):
         return f"the dsr-node daemon of node {node} is not running"
     if complaints := acks.complaints(node):

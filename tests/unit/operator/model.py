@@ -68,7 +68,8 @@ def service(**changes: object) -> DSRService:
 
 @dataclass
 class Cluster:
-    """`versions[i]` is the plan at revision i; `acked[node]` what its daemon has reported."""
+    """`versions[i]` is the plan at revision i; `acked[node]` what its daemon has reported;
+    `booted`: nodes that have booted since."""
 
     service: DSRService | None = field(default_factory=service)
     nodes: dict[str, NodeView] = field(default_factory=lambda: {n: view(n) for n in NAMES[:3]})
@@ -79,6 +80,7 @@ class Cluster:
     history: History = field(default_factory=History)
     now: float = START
     excused: set[str] = field(default_factory=set)
+    booted: set[str] = field(default_factory=set)
     withdrawn: bool = False
 
     @property
@@ -100,13 +102,14 @@ class Cluster:
                 applied_revision=r, plans_not_applied=complaints.get(n, PlansNotApplied())
             )
             for n, r in self.acked.items()
+            if n not in self.booted
         }
         return compile_service(
             Inputs(
                 service=self.service,
                 plan=self.plan,
                 history=self.history,
-                world=World(self.nodes, owners, reports, frozenset(self.live)),
+                world=World(self.nodes, owners, reports, frozenset(self.live), self.booted),
                 standing=standing,
                 core_service=CoreService(),
                 clock=Clock(self.now, self.now - START),
@@ -154,6 +157,7 @@ class Cluster:
         if node in self.live:
             self.acked[node] = self.latest
             self.excused.discard(node)
+            self.booted.discard(node)
 
     def _excuse(self) -> None:
         """Nodes that nobody waits for: dead or deleted ones, and live ones silent for too long."""

@@ -111,6 +111,23 @@ def test_heartbeats_of_nodes_wake_nobody(told: Told) -> None:
     assert node(told, address="10.0.0.2") == {"one", "two"}
 
 
+def test_a_boot_outdates_what_the_node_has_reported(told: Told) -> None:
+    booted = {"nodeInfo": {"bootID": "b1"}}
+    told.put(kinds.NODE, "a", status=booted)
+    told.plan("one", hosts=["a"])
+    told.cache.note(("shop", "one"), ["a"])
+    owner = {"ownerReferences": [{"kind": "Node", "uid": "uid-a", "name": "a", "apiVersion": "v1"}]}
+    first = {"bootID": "b1", "appliedRevision": 7}
+    assert told.put(kinds.REPORT, "a", metadata=owner, status=first) == {"one"}
+    assert set(told.cache.world.reports) == {"a"}
+    booted["nodeInfo"]["bootID"] = "b2"
+    assert told.put(kinds.NODE, "a", status=booted) == {"one", "two"}
+    assert not told.cache.world.reports
+    assert told.cache.world.outdated == {"a"}
+    assert told.put(kinds.REPORT, "a", metadata=owner, status=first | {"bootID": "b2"}) == {"one"}
+    assert set(told.cache.world.reports) == {"a"}
+
+
 def test_a_slice_wakes_those_who_refer_to_its_service(told: Told) -> None:
     labels = {"labels": {"kubernetes.io/service-name": "web"}}
     assert told.put(kinds.SLICE, "web-1", "shop", metadata=labels, addressType="IPv4") == {"two"}

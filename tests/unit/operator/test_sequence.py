@@ -271,6 +271,18 @@ def test_a_dead_daemon_keeps_its_backend_and_is_not_waited_for() -> None:
     assert cluster.withdrawn
 
 
+def test_what_a_node_has_acknowledged_before_it_booted_counts_no_more() -> None:
+    cluster = running()
+    cluster.booted.add("c")
+    cluster.settle()
+    assert {b.node for b in plan(cluster).backends} == {"a", "b"}
+    assert announcing(cluster) == {"a": True, "b": True, "c": False}
+    cluster.acknowledge("c")
+    cluster.settle()
+    assert {b.node for b in plan(cluster).backends} == {"a", "b", "c"}
+    assert announcing(cluster) == {"a": True, "b": True, "c": True}
+
+
 def test_a_new_vip_waits_for_hosts_and_not_for_ever() -> None:
     cluster = running()
     change(cluster, vips=VIPS[:2])
