@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
 import msgspec
-from dsr_api.base import Metadata
 
 from dsr_node.api.backoff import Backoff
 from dsr_node.api.client import Client, Resource, WatchEvent
@@ -27,8 +26,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class _Metadata(msgspec.Struct, rename="camel"):
+    """What every event has. A bookmark is an object with a resourceVersion and nothing else."""
+
+    resource_version: str
+    name: str = ""
+
+
 class _Partial(msgspec.Struct):
-    metadata: Metadata
+    metadata: _Metadata
 
 
 class Mirror(Generic[T]):

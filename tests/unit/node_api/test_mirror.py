@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 
 def thing(name: str, version: int, value: int = 0) -> msgspec.Raw:
-    metadata = {"name": name, "resourceVersion": str(version)}
+    metadata = {"resourceVersion": str(version)} | ({"name": name} if name else {})
     return msgspec.Raw(json.dumps({"metadata": metadata, "value": value}).encode())
 
 
@@ -43,7 +43,7 @@ def test_events_add_change_and_remove() -> None:
     assert seen.revision == 103
 
 
-def test_a_bookmark_moves_the_revision_alone() -> None:
+def test_a_bookmark_has_no_name_and_moves_the_revision_alone() -> None:
     seen = mirror(thing("a", 5, 1))
     assert not seen.event(event("BOOKMARK", "", 900))
     assert seen.objects == {"a": [1]}
