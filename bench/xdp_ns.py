@@ -43,7 +43,7 @@ from tests.packet.bpffs import private_bpffs
 ROUNDS, REPEAT = 9, 500_000
 XDP_TX = 3
 LO = 1
-OUR_MAC = "02:00:00:00:00:01"
+OUR_MAC, SENDER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:99"
 VIPS = {4: "192.0.2.1", 6: "2001:db8::1"}
 CLIENTS = {4: "198.51.100.7", 6: "2001:db8:1::7"}
 GOAL = 50.0
@@ -65,7 +65,7 @@ class Case:
     def frame(self) -> bytes:
         """A segment without payload, padded."""
         ip = IP if self.family == 4 else IPv6
-        packet = Ether(dst=OUR_MAC, src="02:00:00:00:00:99") / ip(
+        packet = Ether(dst=OUR_MAC, src=SENDER_MAC) / ip(
             src=CLIENTS[self.family], dst=VIPS[self.family]
         )
         return bytes(packet / TCP(dport=80, flags="A")).ljust(64, b"\0")
@@ -125,7 +125,8 @@ def programs(case: Case) -> Iterator[tuple[Program, Program]]:
 def state(family: int, *, moves: bool) -> DirectorState:
     """One service of ten backends; `moves`: they drain, and ten others take all slots.
 
-    A backend's MAC is our own, so that a frame that was sent is one to us again.
+    A backend's MAC is our own, and what we send is from another's, so that a frame that was sent is
+    one to us again.
     """
     key = PoolKey("bench.web", family)
     weights = [0] * 10 + [1] * 10 if moves else [1] * 10
@@ -135,7 +136,7 @@ def state(family: int, *, moves: bool) -> DirectorState:
             weight=weight,
             ifindex=LO,
             mac=mac(OUR_MAC),
-            source_mac=mac(OUR_MAC),
+            source_mac=mac(SENDER_MAC),
         )
         for i, weight in enumerate(weights, start=1)
     )

@@ -28,7 +28,8 @@
 #define MAX_VLAN_TAGS 2
 #define MAX_EXTENSION_HEADERS 6
 
-/* Keys of `drops`. FLOWS_FULL is no drop: the packet was forwarded, its flow not remembered. */
+/* Keys of `drops`. FLOWS_FULL is no drop: the packet was forwarded, its flow not remembered. New
+ * ones go to the end: pinned maps outlive a version. */
 enum drop_reason {
 	DROP_MALFORMED = 0, /* IP, TCP or UDP header that contradicts itself */
 	DROP_TRUNCATED = 1, /* the frame ends before the packet does */
@@ -39,5 +40,6 @@ enum drop_reason {
 	DROP_BACKEND_GONE = 6, /* the handle's generation is past */
 	DROP_BACKEND_DOWN = 7,
 	FLOWS_FULL = 8,
-	DROP_REASONS = 9,
+	DROP_SENT_BACK = 9, /* the chosen backend is the machine that has sent the packet to us */
+	DROP_REASONS = 10,
 };

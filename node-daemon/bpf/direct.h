@@ -31,6 +31,8 @@ static __always_inline int forward(struct xdp_md *ctx, __u32 handle, __u32 bytes
 		return drop(handle ? DROP_BACKEND_GONE : DROP_NO_BACKEND);
 	if (backend->flags & BACKEND_DOWN)
 		return drop(DROP_BACKEND_DOWN);
+	if (!(backend->flags & BACKEND_LOCAL) && is_sent_by(ctx, backend))
+		return drop(DROP_SENT_BACK);
 	count_packet(&backend_stats, handle & ((1 << HANDLE_ID_BITS) - 1), bytes);
 	if (backend->flags & BACKEND_LOCAL)
 		return XDP_PASS;

@@ -44,6 +44,15 @@ static __noinline int balanced_by_peer(struct xdp_md *ctx, const struct address 
 	return !bpf_map_lookup_elem(&peers, &key);
 }
 
+/* What a machine has sent us is not for itself: a director whose MAC passes for a backend's would
+ * send it here again, for ever, as its TTL is nobody's business on one segment. */
+static __always_inline int is_sent_by(struct xdp_md *ctx, const struct backend *backend)
+{
+	const struct ethernet *ethernet = data_of(ctx);
+
+	return (void *)(ethernet + 1) <= end_of(ctx) && same_mac(&ethernet->source, &backend->mac);
+}
+
 static __always_inline int transmit(struct xdp_md *ctx, const struct backend *backend)
 {
 	struct ethernet *ethernet = data_of(ctx);

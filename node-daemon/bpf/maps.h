@@ -124,7 +124,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, __u64);
-	__uint(max_entries, DROP_REASONS);
+	__uint(max_entries, 32); /* room for more reasons than DROP_REASONS, see there */
 } drops SEC(".maps");
 
 /* The daemon's own note beside the maps: which pool and which backend an index stands for. */

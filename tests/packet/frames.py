@@ -33,9 +33,14 @@ MAC, CLIENT_MAC, PEER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:99", "02:00:00:
 PORT, CLIENT_PORT = 80, 40000
 WEB = handle(5, 7)
 
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
 VIPS = {4: address16(VIP4), 6: address16(VIP6)}
 SCENE = Scene(
-    mac=bytes.fromhex(MAC.replace(":", "")),
+    mac=mac(MAC),
     vips=frozenset(VIPS.values()),
     frontends=frozenset((vip, protocol, PORT) for vip in VIPS.values() for protocol in (6, 17)),
     backends={WEB: Backend()},
@@ -44,7 +49,7 @@ SCENE = Scene(
 PEERED = replace(
     SCENE,
     host=True,
-    peers=frozenset({(bytes.fromhex(PEER_MAC.replace(":", "")), address16(PEER4))}),
+    peers=frozenset({(mac(PEER_MAC), address16(PEER4))}),
 )
 
 TAGS: dict[str, list[Packet]] = {

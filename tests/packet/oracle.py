@@ -241,6 +241,8 @@ def _direct(scene: Scene, frame: bytes, packet: _Transport, asked: Balanced) -> 
         return Outcome(DROP, frame, drop="backend_down", length=length)
     if backend.local:
         return Outcome(PASS, frame, backend=handle, length=length)
+    if backend.mac == frame[6:12]:
+        return Outcome(DROP, frame, drop="sent_back", length=length)
     verdict = TX if backend.ifindex == scene.ingress else REDIRECT
     sent = backend.mac + backend.source_mac + frame[12:]
     return Outcome(verdict, sent, backend=handle, length=length)

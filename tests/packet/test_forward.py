@@ -101,6 +101,11 @@ def test_frames_and_bytes_are_counted_without_padding(make_harness: MakeHarness)
         (Backend(down=True), DROP, "backend_down"),
         (Backend(local=True, down=True), DROP, "backend_down"),
         (Backend(draining=True), TX, ""),
+        (Backend(mac=frames.mac(frames.CLIENT_MAC)), DROP, "sent_back"),
+        (Backend(mac=frames.mac(frames.CLIENT_MAC), ifindex=2), DROP, "sent_back"),
+        (Backend(mac=frames.mac(frames.CLIENT_MAC), local=True), PASS, ""),
+        (Backend(mac=frames.mac(frames.CLIENT_MAC)[:5] + b"\0"), TX, ""),
+        (Backend(mac=b"\0" + frames.mac(frames.CLIENT_MAC)[1:]), TX, ""),
     ],
 )
 def test_what_kind_of_backend_it_is(
@@ -122,6 +127,20 @@ def test_a_handle_without_a_backend_is_a_drop(
     )
     harness = make_harness(scene, [Slot(chosen, chosen)])
     assert agree(harness, scene, segment()).drop == drop
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_two_directors_that_take_each_other_for_a_backend_do_not_pass_a_packet_round(
+    make_harness: MakeHarness, family: int
+) -> None:
+    """As one forged ARP reply at each of them made them believe; neither serves the VIP itself."""
+    ours, theirs = SCENE.mac, frames.mac(frames.PEER_MAC)
+    here = replace(SCENE, backends={WEB: Backend(mac=theirs, source_mac=ours)})
+    there = replace(SCENE, mac=theirs, backends={WEB: Backend(mac=ours, source_mac=theirs)})
+    first = agree(make_harness(here), here, segment(family))
+    assert first.verdict == TX
+    second = agree(make_harness(there), there, first.frame)
+    assert (second.verdict, second.drop) == (DROP, "sent_back")
 
 
 def test_a_pool_without_a_table_is_a_drop(make_harness: MakeHarness) -> None:

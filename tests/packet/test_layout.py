@@ -38,7 +38,7 @@ CONSTANTS = {
     "FLOW_CLOSING": layout.FLOW_CLOSING,
     "CLOSING_S": layout.CLOSING_S,
     "FLOWS_FULL": layout.FLOWS_FULL,
-    "DROP_REASONS": layout.FLOWS_FULL + 1,
+    "DROP_REASONS": max(layout.FLOWS_FULL, *layout.DROP_REASONS) + 1,
     **{f"DROP_{name.upper()}": reason for reason, name in layout.DROP_REASONS.items()},
 }
 

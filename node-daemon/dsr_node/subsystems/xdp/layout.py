@@ -31,6 +31,7 @@ DROP_REASONS = {
     5: "no_backend",
     6: "backend_gone",
     7: "backend_down",
+    9: "sent_back",
 }
 """Key of `drops` -> name in metrics. FLOWS_FULL is in the same map, and no drop."""
 
