@@ -166,9 +166,8 @@ class Register:
         return (may[0].claim, self.terms(may[0])[0]) if may else None
 
     def _may(self, vip: str, who: Claimant) -> bool:
-        if vip in who.held:
-            return not who.edited or self.granted(vip, who.terms.namespace)
-        return vip not in self._owners and self.granted(vip, who.terms.namespace)
+        unowned = vip not in self._owners
+        return vip in who.held or (unowned and self.granted(vip, who.terms.namespace))
 
     def terms(self, who: Claimant) -> tuple[Terms, Dissent | None]:
         """The terms that count for a service, and with whom it disagrees if they are not its own.

@@ -184,6 +184,11 @@ def test_a_frontend_let_go_of_by_a_plan_wakes_who_claims_it(told: Told) -> None:
     assert told.plan("gone", ["a"], []) == {"gone", "one"}
 
 
+def test_a_plan_deleted_by_hand_wakes_who_may_wait_for_its_vips(told: Told) -> None:
+    told.plan("gone", ["a"])
+    assert told.drop(kinds.PLAN, "shop.gone") == {"gone", "one", "two"}
+
+
 def test_an_older_edition_changes_nothing(told: Told) -> None:
     new = {"metadata": {"name": "a", "uid": "u", "resourceVersion": "99", "labels": {"k": "new"}}}
     old = {"metadata": {"name": "a", "uid": "u", "resourceVersion": "98", "labels": {"k": "old"}}}
@@ -205,6 +210,47 @@ def test_an_unreadable_service_is_kept_apart_and_harms_nobody(told: Told) -> Non
     assert ("shop", "odd") in told.cache.keys()  # noqa: SIM118 - keys() of Cache is no mapping's
     told.service("odd")
     assert not told.cache.invalid
+
+
+ODD: dict[Kind, tuple[str, Json]] = {
+    kinds.NODE: ("a", {"status": {"addresses": "odd"}}),
+    kinds.REPORT: ("a", {"status": {"appliedRevision": "odd"}}),
+    kinds.POOL: ("public", {"spec": {"addresses": "odd"}}),
+    kinds.NAMESPACE: ("shop", {"metadata": {"labels": "odd"}}),
+    kinds.PLAN: ("shop.one", {"spec": {"service": {}, "scheduler": "Quantum"}}),
+}
+
+
+@pytest.mark.parametrize("kind", ODD, ids=lambda kind: kind.name)
+def test_what_cannot_be_read_stays_as_it_was_known(told: Told, kind: Kind) -> None:
+    node(told, labels={"role": "x"})
+    report(told, 7)
+    told.plan("one", ["a"])
+
+    def known() -> list[Json]:
+        cache = told.cache
+        held = (cache.nodes, cache.owners, cache.world.reports, cache.pools, cache.namespaces)
+        return [dict(part) for part in (*held, cache.plans)]
+
+    before = known()
+    name, rest = ODD[kind]
+    assert told.put(kind, name, **rest) == ({"one"} if kind is kinds.PLAN else set())
+    assert known() == before
+    told.drop(kind, name)
+    assert known() != before
+
+
+def test_a_plan_that_was_never_readable_is_no_missing_plan(told: Told) -> None:
+    name, rest = ODD[kinds.PLAN]
+    told.put(kinds.PLAN, name, **rest)
+    assert "Quantum" in told.cache.unread_plans[name]
+    told.put(kinds.PLAN, "gone.odd", **rest)
+    assert ("gone", "odd") in told.cache.keys()  # noqa: SIM118 - keys() of Cache is no mapping's
+    assert told.drop(kinds.PLAN, name) == {"one"}
+    assert name not in told.cache.unread_plans
+    told.put(kinds.PLAN, name, **rest)
+    told.plan("one", ["a"])
+    assert name not in told.cache.unread_plans
 
 
 def test_standing_knows_the_older_rival_and_the_plan_that_still_has_it(told: Told) -> None:

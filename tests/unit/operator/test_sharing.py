@@ -92,18 +92,21 @@ def test_one_of_two_that_changes_its_terms_goes_on_as_before_until_the_other_cha
 # Who has something keeps it
 
 
-def test_an_older_service_takes_no_frontend_from_one_that_has_it() -> None:
+@pytest.mark.parametrize(("terms", "refused"), [(EAST, "FrontendConflict"), (WEST, "VIPConflict")])
+def test_an_older_service_takes_no_frontend_from_one_that_has_it(
+    terms: dict[str, Any], refused: str
+) -> None:
     town = Town()
-    town.service("older", vips=[VIPS[1]])
+    town.service("older", vips=[VIPS[1]], **elect(terms))
     town.service("younger")
     follow(town)
-    town.service("older", vips=[*VIPS], **elect(EAST))
+    town.service("older", vips=[*VIPS])
     follow(town)
     assert town.ports("younger") == {80}
     assert town.ports("older") == set()
     assert town.ports("older", VIPS[1]) == {80}
     status, reason, message = town.condition("Accepted", "older")
-    assert (status, reason) == ("False", "FrontendConflict")
+    assert (status, reason) == ("False", refused)
     assert "shop/younger" in message
 
 
@@ -206,6 +209,19 @@ def test_a_frontend_given_up_is_waited_for_until_its_directors_have_let_go(
     town.acknowledge("b")
     town.settle()
     assert town.ports("two") == {80}
+
+
+def test_who_waits_for_a_frontend_beside_another_is_woken_when_it_is_free(town: Town) -> None:
+    town.service("two", ports=[{"port": 80}, {"port": 8080}])
+    follow(town)
+    assert town.ports("two") == {8080}
+    town.service("one", ports=[{"port": 443}])
+    town.settle()
+    assert town.ports("two") == {8080}
+    for name in NODES:
+        town.acknowledge(name)
+    town.settle()
+    assert town.ports("two") == {80, 8080}
 
 
 def test_a_silent_director_is_waited_for_a_minute(town: Town) -> None:
