@@ -129,6 +129,11 @@ class _Directing:
         self.links = tuple(dict.fromkeys(vip.uplink for vip in vips if vip.uplink))
         self.others = [d for d in plan.spec.directors if d.node != facts.node]
         self.peer_targets = {d.node: tuple(self._targets_of(d)) for d in self.others}
+        self.peer_macs = {
+            facts.neighbours.get(target, _UNKNOWN).mac: node
+            for node, targets in self.peer_targets.items()
+            for target in targets
+        }
 
     def added_to(self, held: PlanState) -> PlanState:
         pools: list[Pool] = []
@@ -204,10 +209,24 @@ class _Directing:
             source_mac=_mac(link.mac),
             failed=neighbour.alive is not True,
         )
-        if neighbour.alive is not False:
-            return value, target, None
-        message = f"no answer to ARP / NS on {link.name}"
-        return value, target, self._unhealthy(address, "MACNotResolved", message)
+        if neighbour.alive is False:
+            message = f"no answer to ARP / NS on {link.name}"
+            return value, target, self._unhealthy(address, "MACNotResolved", message)
+        if node := self._is_instead(backend, target, neighbour.mac):
+            message = (
+                f"its MAC {neighbour.mac} is that of LB node {node}, which would send its packets "
+                "back: two machines with one address, or a forged answer to ARP / NS"
+            )
+            bad = self._unhealthy(address, "MACOfLoadBalancer", message)
+            return replace(value, failed=True), target, bad
+        return value, target, None
+
+    def _is_instead(self, backend: PlanBackend, target: Target, mac: str) -> str:
+        """The other LB node that has a backend's MAC without being that backend; "" for none."""
+        node = self.peer_macs.get(mac, "") if mac else ""
+        if not node or backend.node == node or target in self.peer_targets[node]:
+            return ""
+        return node
 
     def _outside(self) -> str:
         names = ", ".join(link.name for link in self.links)
@@ -302,14 +321,9 @@ class _Directing:
 
     def _is_foreign(self, mac: str) -> bool:
         """Whether a MAC is neither ours nor another director's."""
-        if not mac:
+        if not mac or mac in self.peer_macs:
             return False
-        peers = {
-            self.facts.neighbours.get(target, _UNKNOWN).mac
-            for targets in self.peer_targets.values()
-            for target in targets
-        }
-        return mac not in peers and mac not in {link.mac for link in self.facts.network.links}
+        return mac not in {link.mac for link in self.facts.network.links}
 
     def _xdp_error(self, vip: Vip) -> str:
         errors = self.facts.xdp_errors

@@ -289,6 +289,23 @@ def test_a_silent_backend_is_failed_and_told_and_an_unknown_one_only_waits() -> 
     assert [(b.address, b.reason) for b in state.unhealthy] == [("10.0.1.1", "MACNotResolved")]
 
 
+def test_a_backend_at_another_lb_node_s_mac_gets_nothing() -> None:
+    seen = facts()
+    neighbours = {**seen.neighbours, Target("10.0.1.1", 2): Neighbour(mac(102), alive=True)}
+    seen = replace(seen, neighbours=neighbours)
+    both = plan(directors=("lb1", "lb2"))
+    state = node_state(named(both), seen)
+    (told,) = state.unhealthy
+    assert (told.address, told.reason) == ("10.0.1.1", "MACOfLoadBalancer")
+    assert "lb2" in told.message
+    assert [b.failed for b in state.director.pools[POOL].backends] == [True]
+    itself = (PlanBackend(address="10.0.0.2"), PlanBackend(address="10.0.1.1", node="lb2"))
+    combined = plan(directors=("lb1", "lb2"), backends=itself, hosts=("lb2",))
+    state = node_state(named(combined), seen)
+    assert not state.unhealthy, "an LB node may be a backend too, at all its addresses"
+    assert not any(b.failed for b in state.director.pools[POOL].backends)
+
+
 def test_a_backend_on_this_node_is_local() -> None:
     backends = (PlanBackend(address="10.0.0.1", node="lb1"),)
     state = node_state(named(plan(backends=backends, hosts=("lb1",))), facts())
