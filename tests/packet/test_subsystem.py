@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dsr_node.bpf.objects import IncompatibleMapError
+from dsr_node.subsystems.xdp import layout
 from dsr_node.subsystems.xdp.changes import Changes
 from dsr_node.subsystems.xdp.identity import backend_identity, pool_identity
 from dsr_node.subsystems.xdp.limits import Limits
@@ -407,3 +408,20 @@ def test_a_table_may_lie_in_another_chunk(node: Node) -> None:
         assert not again.hold(desired)
     for each in large:
         assert set(node.words(each).tolist()) == {node.handles(each)[0] * (1 + 2**32)}
+
+
+def test_what_is_remembered_for_an_earlier_pool_of_an_index_is_forgotten(node: Node) -> None:
+    node.hold(state(pool(WEB, *THREE, size=251), pool(DNS, backend(1))))
+    node.hold(state(pool(WEB, backend(1, weight=0), *THREE[1:]), pool(DNS, backend(1))))
+    seen, (mine, _, _) = node.observed(), node.handles(BASE.pools[WEB])
+    index = seen.pool_index[pool_identity(BASE.pools[WEB])]
+    other = seen.pool_index[pool_identity(pool(DNS, backend(1)))]
+    now = int(time.monotonic())
+    kept, beyond, foreign = (mine, index, 3, now, 0), (mine, index, 251, now, 0), (mine, other, 3)
+    entries = np.array([kept, beyond, (*foreign, now, 0)], layout.FLOW_ENTRY)
+    keys = np.zeros(3, layout.FLOW)
+    keys["source_port"], keys["protocol"] = [1, 2, 3], TCP
+    assert node.xdp._dataplane is not None
+    node.xdp._dataplane.maps["flows"].update_many(keys, entries)
+    swept = node.xdp.sweep(now)
+    assert (swept.flows, swept.forgotten) == (1, 2)

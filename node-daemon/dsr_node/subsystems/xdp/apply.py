@@ -12,7 +12,7 @@ import numpy as np
 
 from dsr_node.bpf.maps import Map, cpus
 from dsr_node.subsystems.xdp import layout
-from dsr_node.subsystems.xdp.changes import BackendWrite, Changes, FrontendWrite
+from dsr_node.subsystems.xdp.changes import BackendWrite, Changes, FrontendWrite, PoolWrite
 from dsr_node.subsystems.xdp.dataplane import Dataplane
 from dsr_node.subsystems.xdp.links import attach_link, detach_link, update_link
 from dsr_node.subsystems.xdp.observed import Chunk
@@ -30,10 +30,7 @@ def apply(changes: Changes, dataplane: Dataplane) -> list[Problem]:
     _write_backends(changes.backends_in, dataplane)
     for step in changes.tables:
         _write_step(step, dataplane)
-    for pool in changes.pools_in:
-        dataplane.pools[pool.index] = pool.row
-        if pool.identity:
-            dataplane.pool_owners[pool.index] = (pool.identity, 0, 0)
+    _write_pools(changes.pools_in, dataplane)
     _write_frontends(changes.frontends_in, dataplane)
     _set(maps["vips"], dict.fromkeys(changes.vips_in, 1), "u4")
     _set(maps["peers"], dict.fromkeys(map(layout.pack_peer, changes.peers_in), 1), "u1")
@@ -69,13 +66,21 @@ def _write_backends(writes: Sequence[BackendWrite], dataplane: Dataplane) -> Non
     """Row by row in 8-byte stores: generation and ifindex, MAC and flags, source MAC."""
     if not writes:
         return
+    new = [write for write in writes if write.identity]
+    _zero(dataplane.maps["backend_stats"], [write.id for write in new])
     rows = np.array([write.row for write in writes], layout.BACKEND)
     words = dataplane.backends.view("u8").reshape(len(dataplane.backends), -1)
     words[[write.id for write in writes]] = rows.view("u8").reshape(len(rows), -1)
-    new = [write for write in writes if write.identity]
     owners = np.array([(write.identity, write.pool, 0) for write in new], layout.OWNER)
     dataplane.backend_owners[[write.id for write in new]] = owners
-    _zero(dataplane.maps["backend_stats"], [write.id for write in new])
+
+
+def _write_pools(writes: Sequence[PoolWrite], dataplane: Dataplane) -> None:
+    """The owner comes before the row and goes after it: no row is ever without one."""
+    for pool in writes:
+        if pool.identity:
+            dataplane.pool_owners[pool.index] = (pool.identity, 0, 0)
+        dataplane.pools[pool.index] = pool.row
 
 
 def _write_frontends(writes: Sequence[FrontendWrite], dataplane: Dataplane) -> None:
@@ -90,15 +95,16 @@ def _write_frontends(writes: Sequence[FrontendWrite], dataplane: Dataplane) -> N
 
 
 def _remove(changes: Changes, dataplane: Dataplane) -> None:
-    """A backend's handles are of the past once its generation goes on."""
-    for index in changes.pools_out:
-        dataplane.pools[index] = np.zeros((), layout.POOL)
-        dataplane.pool_owners[index] = (bytes(16), 0, 0)
+    """A backend's handles are of the past once its generation goes on: before its pool's index can
+    be another pool's."""
     for id_ in changes.backends_out:
         generation = (int(dataplane.backends[id_]["generation"]) + 1) & MAX_GENERATION
         row = (generation, 0, bytes(6), layout.BACKEND_DOWN, bytes(6), 0)
         dataplane.backends[id_] = row
         dataplane.backend_owners[id_] = (bytes(16), 0, 0)
+    for index in changes.pools_out:
+        dataplane.pools[index] = np.zeros((), layout.POOL)
+        dataplane.pool_owners[index] = (bytes(16), 0, 0)
     _delete(dataplane.maps["vips"], [*changes.vips_out])
     _delete(dataplane.maps["peers"], [layout.pack_peer(peer) for peer in changes.peers_out])
 

@@ -62,6 +62,8 @@ class Dataplane:
         keys, indices = self.maps["frontends"].read_all(layout.FRONTEND_KEY, "u4")
         announced, until = self.maps["announced"].read_all(layout.ADDRESS, "u8")
         interfaces, macs = self.maps["interfaces"].read_all("u4", layout.INTERFACE)
+        owned = {identity: index for index, identity, _ in self._owned(self.pool_owners)}
+        whole = {identity: index for identity, index in owned.items() if self.pools[index]["size"]}
         return Observed(
             now_s=int(time.monotonic()),
             limits=self.limits,
@@ -71,7 +73,8 @@ class Dataplane:
             frontends=dict(
                 zip(layout.unpack_frontends(keys.tobytes()), indices.tolist(), strict=True)
             ),
-            pool_index={identity: index for index, identity, _ in self._owned(self.pool_owners)},
+            pool_index=whole,
+            cut_short=frozenset(owned.values()) - frozenset(whole.values()),
             backend_ids=self._backend_ids(),
             chunks=self.chunks,
             vips=frozenset(self.maps["vips"].read_all(layout.ADDRESS, "u4")[0].tolist()),

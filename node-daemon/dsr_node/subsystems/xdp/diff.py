@@ -57,9 +57,10 @@ class _PoolDiff:
         self._observed = observed
         self._changes = changes
         self._tables = tables
-        self._free_pools = Indices(
-            "pools", _mask(observed.limits.pools, observed.pool_index.values())
-        )
+        # What an interrupted change has left keeps its index until it is gone.
+        self._used_pools = {*observed.pool_index.values(), *observed.cut_short}
+        self._used_pools.update(observed.backend_ids)
+        self._free_pools = Indices("pools", _mask(observed.limits.pools, self._used_pools))
         self._free_backends = Indices(
             "backends",
             _mask(
@@ -96,10 +97,9 @@ class _PoolDiff:
     def remove_others(self, kept: Iterable[int | None]) -> None:
         """Pools that nobody wants, with their backends."""
         keep = {index for index in kept if index is not None}
-        for index in self._observed.pool_index.values():
-            if index not in keep:
-                self._changes.pools_out.append(index)
-                self._changes.backends_out += self._observed.backend_ids.get(index, {}).values()
+        for index in sorted(self._used_pools - keep):
+            self._changes.pools_out.append(index)
+            self._changes.backends_out += self._observed.backend_ids.get(index, {}).values()
 
     def _add(self, pool: Pool) -> int:
         (index,) = self._free_pools.take(1)

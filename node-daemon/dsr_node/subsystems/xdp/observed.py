@@ -36,7 +36,8 @@ class Observed:
     """A view, not a copy: arrays are the maps' memory and are only read.
 
     `pool_index` and `backend_ids` come from the owners' maps (identity.py); `backend_ids` is by
-    pool index. `now_s`: CLOCK_MONOTONIC.
+    pool index. `cut_short`: indices owned by pools whose making or removal was interrupted.
+    `now_s`: CLOCK_MONOTONIC.
     """
 
     now_s: int
@@ -46,6 +47,7 @@ class Observed:
     backends: NDArray[Any]
     frontends: Mapping[FrontendKey, int] = field(default_factory=dict)
     pool_index: Mapping[bytes, int] = field(default_factory=dict)
+    cut_short: frozenset[int] = frozenset()
     backend_ids: Mapping[int, Mapping[bytes, int]] = field(default_factory=dict)
     chunks: Sequence[Chunk] = ()
     vips: frozenset[bytes] = frozenset()

@@ -33,6 +33,7 @@ def sweep(dataplane: Dataplane, now_s: int) -> Swept:
     keys, entries = dataplane.maps["flows"].read_all(layout.FLOW, layout.FLOW_ENTRY)
     gone = is_expired(keys, entries, dataplane.pools, now_s)
     gone |= ~is_of_today(entries["handle"], dataplane.backends)
+    gone |= dataplane.backend_owners["pool"][entries["handle"] & _ID] != entries["pool"]
     dataplane.maps["flows"].delete_many(keys[gone])
     moved, settled = _settle(dataplane, entries[~gone], now_s)
     return Swept(len(keys) - int(gone.sum()), int(gone.sum()), moved, settled)
@@ -41,13 +42,14 @@ def sweep(dataplane: Dataplane, now_s: int) -> Swept:
 def is_expired(
     keys: NDArray[Any], entries: NDArray[Any], pools: NDArray[Any], now_s: int
 ) -> NDArray[np.bool_]:
-    """Entries of flows idle for longer than they are kept; a pool of the past keeps none."""
+    """Entries of flows idle for longer than they are kept, or of a slot that their pool has not:
+    they were made for an earlier pool of that index."""
     pool = pools[entries["pool"]]
     idle = np.where(keys["protocol"] == TCP, pool["tcp_idle_s"], pool["udp_idle_s"])
     closing = entries["flags"] & layout.FLOW_CLOSING != 0
     kept = np.where(closing, np.minimum(layout.CLOSING_S, idle), idle).astype(np.int64)
     idled = now_s - entries["last_seen_s"].astype(np.int64)
-    expired: NDArray[np.bool_] = (idled > kept) | (pool["size"] == 0)
+    expired: NDArray[np.bool_] = (idled > kept) | (entries["slot"] >= pool["size"])
     return expired
 
 
