@@ -21,7 +21,6 @@ from dsr_api.service import (
 from dsr_operator.compile import reasons
 from dsr_operator.compile.acks import LAG, Acks
 from dsr_operator.compile.backends import names
-from dsr_operator.compile.claims import Verdict
 from dsr_operator.compile.clocktext import to_rfc3339
 from dsr_operator.compile.inputs import Problem
 from dsr_operator.compile.survey import (
@@ -32,6 +31,7 @@ from dsr_operator.compile.survey import (
     survey_nodes,
     was_out,
 )
+from dsr_operator.compile.verdict import Verdict
 from dsr_operator.core import family
 
 MESSAGE_LENGTH = 1024

@@ -9,12 +9,12 @@ from dsr_api.service import DSRService
 from dsr_operator.compile import reasons
 from dsr_operator.compile.acks import Acks
 from dsr_operator.compile.backends import Resolution, resolve, select
-from dsr_operator.compile.claims import Verdict, as_carried_out, judge
 from dsr_operator.compile.conditions import status
 from dsr_operator.compile.inputs import Inputs, Outcome, Problem
 from dsr_operator.compile.pools import unfit
 from dsr_operator.compile.sequence import Target, grow_and_shrink, withdraw
 from dsr_operator.compile.survey import Findings
+from dsr_operator.compile.verdict import Verdict, as_carried_out, judge
 from dsr_operator.core import NodeView
 
 

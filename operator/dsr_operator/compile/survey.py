@@ -10,9 +10,9 @@ from dsr_api.service import BackendCounts, DSRService
 from dsr_operator.compile import reasons
 from dsr_operator.compile.acks import LAG, Acks
 from dsr_operator.compile.backends import Resolution
-from dsr_operator.compile.claims import Verdict
 from dsr_operator.compile.inputs import Problem
 from dsr_operator.compile.sequence import Target
+from dsr_operator.compile.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from dsr_api.base import LabelSelector, Metadata
 from dsr_api.plan import Frontend
 from dsr_api.pool import DSRAddressPool, DSRAddressPoolSpec
 from dsr_api.service import Port
-from dsr_operator.compile.claims import Claimant, Register, claimant, judge
+from dsr_operator.compile.claims import Claimant, Register, claimant
 from dsr_operator.compile.inputs import Standing
 from dsr_operator.compile.pools import grantable, parse_pool, unfit
+from dsr_operator.compile.verdict import judge
 from hypothesis import given
 from hypothesis import strategies as st
 
