@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from dsr_api.base import ApiStruct, Metadata, decode
@@ -66,7 +66,16 @@ class Bare(ApiStruct, frozen=True):
     metadata: Metadata
 
 
-M = TypeVar("M", bound=ApiStruct)
+MODELS: Mapping[Kind, type[ApiStruct]] = {
+    kinds.POOL: DSRAddressPool,
+    kinds.PLAN: DSRPlan,
+    kinds.REPORT: DSRNode,
+    kinds.NODE: Node,
+    kinds.NAMESPACE: Bare,
+    kinds.SLICE: EndpointSlice,
+}
+"""How the objects of a kind are read. Of DSRServices even the unreadable ones are kept, and of core
+Services it matters only whether they are there."""
 
 
 class Cache:
@@ -84,6 +93,7 @@ class Cache:
         self.services: dict[ServiceKey, DSRService] = {}
         self.invalid: dict[ServiceKey, Invalid] = {}
         self.plans: dict[str, DSRPlan] = {}
+        self.unread_plans: dict[str, str] = {}
         self.histories: dict[str, History] = {}
         self.pools: dict[str, Pool] = {}
         self._reports = Reports()
@@ -102,7 +112,7 @@ class Cache:
         self._slices_of: Index[ObjectKey, ObjectKey] = Index()
         self._awaiting: Index[str, ServiceKey] = Index()
         self._involving: Index[str, ServiceKey] = Index()
-        self._take = {
+        self._take: dict[Kind, Callable[[ObjectKey, Any], Iterable[ServiceKey]]] = {
             kinds.SERVICE: self._take_service,
             kinds.POOL: self._take_pool,
             kinds.PLAN: self._take_plan,
@@ -124,7 +134,21 @@ class Cache:
         if known is not None and known.revision >= version.revision:
             return
         self.versions[kind][key] = version
-        self._wake(self._take[kind](key, document))
+        self._wake(self._read(kind, key, document))
+
+    def _read(
+        self, kind: Kind, key: ObjectKey, document: Mapping[str, Any]
+    ) -> Iterable[ServiceKey]:
+        """Take an object in. What cannot be read is not gone: what was known before counts on."""
+        try:
+            value = decode(MODELS[kind], document) if kind in MODELS else document
+        except msgspec.ValidationError as error:
+            log.warning("%s %s cannot be read and stays as known: %s", kind.name, key[1], error)
+            if kind is not kinds.PLAN:
+                return ()
+            self.unread_plans[key[1]] = str(error)
+            return {_service_of(key[1])}
+        return self._take[kind](key, value)
 
     def drop(self, kind: Kind, document: Mapping[str, Any]) -> None:
         """An object is deleted. One that has been made again in the meantime stays."""
@@ -164,7 +188,8 @@ class Cache:
     def keys(self) -> set[ServiceKey]:
         """Every service that there is, or of which there is a plan."""
         orphans = {(p.spec.service.namespace, p.spec.service.name) for p in self.plans.values()}
-        return orphans | set(self.services) | set(self.invalid)
+        unread = {_service_of(name) for name in self.unread_plans}
+        return orphans | unread | set(self.services) | set(self.invalid)
 
     def inputs(self, key: ServiceKey, clock: Clock, seed: str) -> Inputs:
         """What compile_service() needs about one service."""
@@ -212,7 +237,7 @@ class Cache:
         slices = [self.slices[s] for s in sorted(self._slices_of[key])]
         return CoreService(key in self.versions[kinds.CORE_SERVICE], tuple(slices))
 
-    # One kind each: take the object in (None: it is gone), return the services concerned
+    # One kind each: take an object in (None: it is gone), return the services concerned
 
     def _take_service(
         self, key: ObjectKey, document: Mapping[str, Any] | None
@@ -257,12 +282,10 @@ class Cache:
         register = self._register()
         return {vip: register.leader(vip) for vip in vips}
 
-    def _take_plan(
-        self, key: ObjectKey, document: Mapping[str, Any] | None
-    ) -> Iterable[ServiceKey]:
+    def _take_plan(self, key: ObjectKey, plan: DSRPlan | None) -> Iterable[ServiceKey]:
         name = key[1]
         old = self.plans.pop(name, None)
-        plan = self._read(DSRPlan, document)
+        self.unread_plans.pop(name, None)
         history = self.histories.pop(name, History())
         before = (old.spec.frontends, old.spec.vips) if old else ((), ())
         if plan is None:
@@ -278,7 +301,7 @@ class Cache:
             )
             service = plan.spec.service
         if service is None:
-            return ()
+            return {_service_of(name)}
         owner = (service.namespace, service.name)
         self._involving.put(owner, involved(plan) if plan else ())
         after = (plan.spec.frontends, plan.spec.vips) if plan else ((), ())
@@ -289,23 +312,17 @@ class Cache:
             *(self._sharers[v] for v in {*before[1]} - {*after[1]}),
         )
 
-    def _take_pool(
-        self, key: ObjectKey, document: Mapping[str, Any] | None
-    ) -> Iterable[ServiceKey]:
+    def _take_pool(self, key: ObjectKey, pool: DSRAddressPool | None) -> Iterable[ServiceKey]:
         self.pools.pop(key[1], None)
-        pool = self._read(DSRAddressPool, document)
         if pool is not None:
             parsed = self.pools[key[1]] = parse_pool(pool)
             for entry in parsed.ignored:
                 log.warning("DSRAddressPool %s: ignored: %s", key[1], entry)
         return self.services
 
-    def _take_report(
-        self, key: ObjectKey, document: Mapping[str, Any] | None
-    ) -> Iterable[ServiceKey]:
+    def _take_report(self, key: ObjectKey, report: DSRNode | None) -> Iterable[ServiceKey]:
         name = key[1]
-        node = self._read(DSRNode, document)
-        news = self._reports.take(name, node, self.nodes.get(name))
+        news = self._reports.take(name, report, self.nodes.get(name))
         woken = {_service_of(plan) for plan in news.plans}
         if news.ahead:
             woken |= self._awaiting[name]
@@ -313,11 +330,8 @@ class Cache:
             woken |= self._involving[name]
         return woken
 
-    def _take_node(
-        self, key: ObjectKey, document: Mapping[str, Any] | None
-    ) -> Iterable[ServiceKey]:
+    def _take_node(self, key: ObjectKey, node: Node | None) -> Iterable[ServiceKey]:
         old = self.nodes.pop(key[1], None)
-        node = self._read(Node, document)
         view = node_view(node) if node else None
         if view is not None:
             self.nodes[key[1]] = view
@@ -329,11 +343,8 @@ class Cache:
             self.owners.update(dict.fromkeys(self.nodes[name].addresses, name))
         return self.services
 
-    def _take_namespace(
-        self, key: ObjectKey, document: Mapping[str, Any] | None
-    ) -> Iterable[ServiceKey]:
+    def _take_namespace(self, key: ObjectKey, namespace: Bare | None) -> Iterable[ServiceKey]:
         old = self.namespaces.pop(key[1], None)
-        namespace = self._read(Bare, document)
         if namespace is not None:
             self.namespaces[key[1]] = namespace.metadata.labels
         if self.namespaces.get(key[1]) == old:
@@ -349,25 +360,12 @@ class Cache:
     ) -> Iterable[ServiceKey]:
         return self._referring[key]
 
-    def _take_slice(
-        self, key: ObjectKey, document: Mapping[str, Any] | None
-    ) -> Iterable[ServiceKey]:
+    def _take_slice(self, key: ObjectKey, piece: EndpointSlice | None) -> Iterable[ServiceKey]:
         self.slices.pop(key, None)
-        piece = self._read(EndpointSlice, document)
         if piece is not None:
             self.slices[key] = piece
         services = self._slices_of.put(key, [(key[0], piece.service)] if piece else [])
         return set().union(*(self._referring[s] for s in services))
-
-    def _read(self, model: type[M], document: Mapping[str, Any] | None) -> M | None:
-        if document is None:
-            return None
-        try:
-            return decode(model, document)
-        except msgspec.ValidationError as error:
-            name = document["metadata"]["name"]
-            log.warning("%s %s cannot be read and is ignored: %s", model.__name__, name, error)
-            return None
 
 
 def _status(document: Mapping[str, Any]) -> DSRServiceStatus:

@@ -15,14 +15,18 @@ from collections.abc import Iterable
 
 from dsr_api.base import WITHDRAWAL_FINALIZER, Metadata
 from dsr_api.plan import DSRPlanSpec, plan_name
-from dsr_api.service import DSRService, DSRServiceStatus
+from dsr_api.service import DSRServiceStatus
 
-from dsr_operator.cache import Cache
+from dsr_operator.cache import Cache, Invalid
 from dsr_operator.client import ApiError, UnreachableError
 from dsr_operator.compile import compile_service, reasons
 from dsr_operator.compile.events import Event, transitions
 from dsr_operator.compile.inputs import Clock, Outcome, ServiceKey
-from dsr_operator.compile.unreadable import failed_status, unreadable_status
+from dsr_operator.compile.unreadable import (
+    failed_status,
+    unread_plan_status,
+    unreadable_status,
+)
 from dsr_operator.describe import describe
 from dsr_operator.metrics import Metrics
 from dsr_operator.queue import WorkQueue
@@ -118,16 +122,8 @@ class Reconciler:
             log.warning("%s/%s: the defect cannot be told: %s", *key, failure)
 
     async def reconcile(self, key: ServiceKey) -> None:
-        """Bring one service forward as far as it goes now. Raises what Writer raises.
-
-        The plan of a DSRService that this release cannot read stays as it is.
-        """
-        invalid = self._cache.invalid.get(key)
-        if invalid is not None:
-            status = unreadable_status(
-                invalid.metadata, invalid.status, invalid.message, time.time()
-            )
-            await self._write_status(invalid.metadata, invalid.status, status)
+        """Bring one service forward as far as it goes now. Raises what Writer raises."""
+        if await self._is_unreadable(key):
             return
         for _ in range(STEPS):
             outcome = self._compile(key)
@@ -137,6 +133,24 @@ class Reconciler:
         else:
             self._queue.add([key], 0.0)
         await self._finish(key, outcome)
+
+    async def _is_unreadable(self, key: ServiceKey) -> bool:
+        """Whether this release cannot read the service or its plan; that is told, and all stays.
+
+        A service that is being deleted is withdrawn all the same: that follows from its plan alone.
+        """
+        found = self._cache.invalid.get(key) or self._cache.services.get(key)
+        now = time.time()
+        if (message := self._cache.unread_plans.get(plan_name(*key))) is not None:
+            if found is not None:
+                status = unread_plan_status(found.metadata, found.status, message, now)
+                await self._write_status(found.metadata, found.status, status)
+            return True
+        if not isinstance(found, Invalid) or found.metadata.deletion_timestamp:
+            return False
+        status = unreadable_status(found.metadata, found.status, found.message, now)
+        await self._write_status(found.metadata, found.status, status)
+        return True
 
     def _compile(self, key: ServiceKey) -> Outcome:
         clock = Clock(wall=time.time(), steady=time.monotonic())
@@ -160,20 +174,21 @@ class Reconciler:
         """Status, and the end of a service that every node has let go of."""
         service = self._cache.services.get(key)
         if outcome.withdrawn:
-            await self._release(key, service)
+            found = service or self._cache.invalid.get(key)
+            await self._release(key, found.metadata if found else None)
         elif service is not None and outcome.status is not None:
             await self._write_status(service.metadata, service.status, outcome.status)
 
-    async def _release(self, key: ServiceKey, service: DSRService | None) -> None:
+    async def _release(self, key: ServiceKey, meta: Metadata | None) -> None:
         plan = self._cache.plans.get(plan_name(*key))
         if plan is not None:
             await self._writer.delete_plan(plan)
             log.info("%s/%s: withdrawn from all nodes, plan deleted", *key)
-        if service is None or WITHDRAWAL_FINALIZER not in service.metadata.finalizers:
+        if meta is None or WITHDRAWAL_FINALIZER not in meta.finalizers:
             return
         told = Event("Normal", reasons.WITHDRAWN, "taken off all nodes")
-        await self._writer.post_event(service.metadata, told)
-        await self._writer.remove_finalizer(service.metadata)
+        await self._writer.post_event(meta, told)
+        await self._writer.remove_finalizer(meta)
         log.info("%s/%s: released", *key)
 
     async def _write_status(

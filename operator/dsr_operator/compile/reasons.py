@@ -38,6 +38,7 @@ NOTHING_TO_PROGRAM = "NothingToProgram"
 NODE_LAGS = "NodeLags"
 NO_LIVE_LB_NODE = "NoLiveLoadBalancerNode"
 WITHDRAWING = "Withdrawing"
+PLAN_UNREADABLE = "PlanUnreadable"
 
 # BackendsHealthy
 ALL_HEALTHY = "AllHealthy"

@@ -24,6 +24,19 @@ def unreadable_status(
     return _replaced(meta, present, judged, now)
 
 
+def unread_plan_status(
+    meta: Metadata, present: DSRServiceStatus, message: str, now: float
+) -> DSRServiceStatus:
+    """For a service of whose plan this release cannot tell what it says, such as a newer one's."""
+    said = Judgement(
+        status=False,
+        reason=reasons.PLAN_UNREADABLE,
+        message=f"this release cannot read the DSRPlan ({message}): upgrade the operator to the"
+        " release that wrote it; until then the plan, and what nodes have of it, stay as they are",
+    )
+    return _replaced(meta, present, {reasons.PROGRAMMED: said, reasons.READY: said}, now)
+
+
 def failed_status(service: DSRService, error: Exception, now: float) -> DSRServiceStatus:
     """For a service on which the operator itself fails; the other conditions stay as they were."""
     said = Judgement(

@@ -217,7 +217,10 @@ ODD: dict[Kind, tuple[str, Json]] = {
     kinds.REPORT: ("a", {"status": {"appliedRevision": "odd"}}),
     kinds.POOL: ("public", {"spec": {"addresses": "odd"}}),
     kinds.NAMESPACE: ("shop", {"metadata": {"labels": "odd"}}),
-    kinds.PLAN: ("shop.one", {"spec": {"service": {}, "scheduler": "Quantum"}}),
+    kinds.PLAN: (
+        "shop.one",
+        {"spec": {"service": {"namespace": "shop", "name": "one"}, "scheduler": "Quantum"}},
+    ),
 }
 
 
