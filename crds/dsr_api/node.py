@@ -45,6 +45,10 @@ FOR_ALL_DIRECTORS = frozenset({ADDRESS_CONFLICT, NO_BACKEND_OF_FAMILY})
 """Those of them that are no fault of the node: another director could do no better."""
 
 
+VIP_IS_VITAL = "VIPIsVital"
+"""A VIP that would cut the node off from its gateway, its DNS server or the API server."""
+
+
 class Uplink(ApiStruct, frozen=True):
     """An interface that carries VIP traffic. `xdp_mode` tells how XDP runs on it, if it should."""
 

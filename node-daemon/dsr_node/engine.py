@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn, ParamSpec, TypeVar
 
 from dsr_api.plan import DSRPlan
@@ -30,7 +31,7 @@ from dsr_node.subsystems import rtnl
 from dsr_node.subsystems.base import SubsystemError
 from dsr_node.subsystems.kernel import Kernel, Outcome
 from dsr_node.subsystems.neighbourhood import Neighbourhood
-from dsr_node.subsystems.network import read_network
+from dsr_node.subsystems.network import nameservers, read_network
 from dsr_node.subsystems.xdp.state import FOREVER
 from dsr_node.subsystems.xdp.stats import Stats
 from dsr_node.subsystems.xdp.sweep import Swept
@@ -69,12 +70,24 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What a daemon in a cluster knows besides the plans; each is asked anew in each pass.
+
+    - `stale_peers`: the nodes whose Lease is stale.
+    - `uplink`: the interface that the Node names, "" for none; the option wins over it.
+    - `api_servers`: the addresses at which the API server is called.
+    """
+
+    stale_peers: Callable[[], frozenset[str]]
+    uplink: Callable[[], str]
+    api_servers: Callable[[], Set[str]]
+
+
 class Engine:
     """One node's daemon, between a source of plans and those who report.
 
-    `stale_peers()` gives the nodes whose Lease is stale; None: there are no Leases here, and what a
-    node may announce is not bounded in time. `uplink()`: the interface that the Node names,
-    "" for none; the option wins over it.
+    `cluster` None: there are no Leases here, and what a node may announce is not bounded in time.
     """
 
     def __init__(
@@ -82,14 +95,12 @@ class Engine:
         config: Config,
         source: Source,
         reporters: Sequence[Reporter],
-        stale_peers: Callable[[], frozenset[str]] | None = None,
-        uplink: Callable[[], str] = lambda: "",
+        cluster: Cluster | None = None,
     ) -> None:
         self._config = config
         self._source = source
         self._reporters = reporters
-        self._stale_peers = stale_peers
-        self._uplink = uplink
+        self._cluster = cluster
         self._kernel = Kernel(config)
         self._neighbourhood = Neighbourhood(self.trigger)
         self._triggered = asyncio.Event()
@@ -296,24 +307,34 @@ class Engine:
         network = read_network()
         if network != self._network:
             self._network = network
+        cluster = self._cluster
         facts = Facts(
             node=self._config.node,
             network=self._network,
-            uplink=self._config.uplink or self._uplink(),
+            uplink=self._config.uplink or (cluster.uplink() if cluster else ""),
             neighbours=self._neighbourhood.neighbours.known,
-            stale_peers=self._stale_peers() if self._stale_peers else frozenset(),
+            stale_peers=cluster.stale_peers() if cluster else frozenset(),
             answers=self._neighbourhood.asker.answers,
             xdp_errors=self._xdp_errors,
             lease_until=self._lease_until(),
             epoch=self._epoch,
+            vital=self._vital(),
         )
         plans = self._plans.in_force if self._plans else {}
         self._state = node_state(plans, facts, self._memo)
         self._neighbourhood.keep(self._state, self._network)
         return self._state
 
+    def _vital(self) -> Mapping[str, str]:
+        api_servers = self._cluster.api_servers() if self._cluster else ()
+        return {
+            **dict.fromkeys(nameservers(), "a DNS server of this node"),
+            **dict.fromkeys(self._network.gateways, "this node's default gateway"),
+            **dict.fromkeys(api_servers, "the API server"),
+        }
+
     def _lease_until(self) -> int:
-        return FOREVER if self._stale_peers is None else time.monotonic_ns() + int(LEASE * 1e9)
+        return FOREVER if self._cluster is None else time.monotonic_ns() + int(LEASE * 1e9)
 
     def _report(self, this: Pass) -> None:
         report = report_of(this, self._before, self._reported)

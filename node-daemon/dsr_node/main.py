@@ -18,7 +18,7 @@ from dsr_node.api.access import AccessError
 from dsr_node.api.report import identity
 from dsr_node.api.run import connect
 from dsr_node.config import Config
-from dsr_node.engine import Engine
+from dsr_node.engine import Cluster, Engine
 from dsr_node.observe.endpoint import Endpoint
 from dsr_node.observe.sight import Passes, Sight
 from dsr_node.source.directory import DirectorySource
@@ -139,14 +139,12 @@ async def _from_files(config: Config, plans: Path) -> None:
 async def _from_api(config: Config) -> None:
     connection = connect(config)
     passes = Passes()
-    reporters = (passes, connection.reporter)
-    engine = Engine(
-        config,
-        connection.source,
-        reporters,
+    cluster = Cluster(
         stale_peers=lambda: connection.peers.stale,
         uplink=lambda: connection.own.uplink,
+        api_servers=lambda: connection.client.addresses,
     )
+    engine = Engine(config, connection.source, [passes, connection.reporter], cluster)
     endpoint = Endpoint(Sight(config.node, identity(), engine, passes, connection.sight()))
     async with asyncio.TaskGroup() as group:
         group.create_task(endpoint.run(config.listen_address, config.listen_port), name="endpoint")

@@ -123,6 +123,19 @@ def test_links_and_routes_are_read(network: Lan, node: Machine) -> None:
     assert (nic.mac, nic.kind, nic.up) == (node.mac(), "veth", True)
     assert {"10.77.0.1/16", "fd77::1/64"} <= set(nic.addresses)
     assert "lo" not in links
+    assert read.gateways == {"10.77.0.9"}
+
+
+def test_next_hops_of_all_ways_of_the_default_routes_are_read(network: Lan, node: Machine) -> None:
+    node.run("ip", "route", "add", "default", *_ways("10.77.0.8", "10.77.0.9"))
+    node.run("ip", "-6", "route", "add", "default", *_ways("fd77::8", "fd77::9"))
+    read = inside(node, read_network)
+    assert read.gateways == {"10.77.0.8", "10.77.0.9", "fd77::8", "fd77::9"}
+    assert {read.default_ipv4, read.default_ipv6} == {link.index for link in read.links}
+
+
+def _ways(*gateways: str) -> list[str]:
+    return [word for gateway in gateways for word in ("nexthop", "via", gateway)]
 
 
 def test_each_reading_is_of_now(node: Machine) -> None:

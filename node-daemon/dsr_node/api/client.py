@@ -133,10 +133,12 @@ class Client:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._session: aiohttp.ClientSession | None = None
+        self.addresses: set[str] = set()
+        """All at which the API server has been called so far, whether it answered or not."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=_socket),
+            connector=aiohttp.TCPConnector(socket_factory=self._socket),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
             headers={"User-Agent": NODE_FIELD_MANAGER, "Accept": "application/json"},
         )
@@ -253,6 +255,11 @@ class Client:
         except msgspec.DecodeError as error:
             raise UnreachableError(f"{what}: the answer is no Kubernetes JSON: {error}") from error
 
+    def _socket(self, target: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, (host, *_) = target
+        self.addresses.add(str(host))
+        return _kept_alive(family, kind, protocol)
+
 
 async def _events(answer: aiohttp.ClientResponse, what: str) -> AsyncIterator[WatchEvent]:
     rest = b""
@@ -283,10 +290,7 @@ def _error(what: str, body: bytes, http_status: int = 0, retry_after: str = "") 
     return from_status(http_status or status.code, what, status.reason, status.message, retry_after)
 
 
-def _socket(
-    address: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]],
-) -> socket.socket:
-    family, kind, protocol, _, _ = address
+def _kept_alive(family: int, kind: int, protocol: int) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE.items():

@@ -45,7 +45,7 @@ def node_state(plans: Mapping[str, DSRPlan], facts: Facts, memo: Memo | None = N
     memo = Memo() if memo is None else memo
     uplinks = Uplinks(facts.network, facts.uplink)
     before, former = memo.facts, memo.shares
-    if before and (before.network, before.uplink) != (facts.network, facts.uplink):
+    if before and _ground(before) != _ground(facts):
         former = {}
     same = before is not None and _same(before, facts)
     memo.facts, memo.shares = facts, {}
@@ -70,7 +70,7 @@ def _share(name: str, plan: DSRPlan, facts: Facts, uplinks: Uplinks) -> PlanStat
 
 
 def _input(share: PlanState, facts: Facts) -> object:
-    """The facts a share was made from, apart from the network.
+    """The facts a share was made from, apart from _ground().
 
     Which ones those are depends on the plan and the network alone, so a share made from the same
     plan and network reads the same ones.
@@ -83,6 +83,11 @@ def _input(share: PlanState, facts: Facts) -> object:
         [facts.answers.get(asked.vip) for asked in share.to_ask],
         facts.xdp_errors if share.attachments else (),
     )
+
+
+def _ground(facts: Facts) -> object:
+    """The facts that concern every share."""
+    return facts.network, facts.uplink, facts.vital
 
 
 def _same(before: Facts, now: Facts) -> bool:

@@ -14,6 +14,7 @@ from dsr_api.node import (
     NO_BACKEND_OF_FAMILY,
     NO_UPLINK,
     TABLE_VERSION_UNKNOWN,
+    VIP_IS_VITAL,
     PlanNotApplied,
     UnhealthyBackend,
 )
@@ -77,7 +78,7 @@ def plan_state(name: str, plan: DSRPlan, facts: Facts, uplinks: Uplinks) -> Plan
     me = next((d for d in spec.directors if d.node == facts.node), None)
     if me is None and facts.node not in spec.hosts:
         return PlanState()
-    vips, problems = _vips(name, plan, uplinks)
+    vips, problems = _vips(name, plan, facts, uplinks)
     held = PlanState(
         addresses=frozenset(vip.text for vip in vips),
         uplinks=frozenset(vip.uplink for vip in vips if vip.uplink),
@@ -96,7 +97,9 @@ def plan_state(name: str, plan: DSRPlan, facts: Facts, uplinks: Uplinks) -> Plan
     return _Directing(name, plan, facts, uplinks, vips).added_to(held)
 
 
-def _vips(name: str, plan: DSRPlan, uplinks: Uplinks) -> tuple[list[Vip], list[PlanNotApplied]]:
+def _vips(
+    name: str, plan: DSRPlan, facts: Facts, uplinks: Uplinks
+) -> tuple[list[Vip], list[PlanNotApplied]]:
     vips, problems = [], []
     for text in plan.spec.vips:
         address = ipaddress.ip_address(text)
@@ -106,6 +109,13 @@ def _vips(name: str, plan: DSRPlan, uplinks: Uplinks) -> tuple[list[Vip], list[P
                 "the network: choose another VIP"
             )
             problems.append(_not_applied(name, "VIPIsNodeAddress", message, str(address)))
+            continue
+        if what := facts.vital.get(str(address)):
+            message = (
+                f"{address} is the address of {what}; as a VIP it would cut this node off from it: "
+                "choose another VIP"
+            )
+            problems.append(_not_applied(name, VIP_IS_VITAL, message, str(address)))
             continue
         vips.append(Vip(str(address), address, uplinks.of(address)))
     return vips, problems

@@ -33,12 +33,13 @@ class Network:
     """Links (without lo) and default routes of this node: what the uplink choice needs.
 
     `default_ipv4`, `default_ipv6`: index of the interface of the default route of lowest metric, 0
-    where there is none.
+    where there is none. `gateways`: the next hops of both routes.
     """
 
     links: tuple[Link, ...] = ()
     default_ipv4: int = 0
     default_ipv6: int = 0
+    gateways: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Facts:
     - `lease_until`: CLOCK_MONOTONIC ns up to which this node may answer ARP / NS while it has
       peers. Without an API nobody can see a daemon's death (only a node's), so it has no end.
     - `epoch`: wall clock at CLOCK_MONOTONIC 0, in seconds.
+    - `vital`: address -> what this node would lose with it ("the default gateway"): on lo it would
+      be the node's own, and nobody could tell the daemon any more to let go of it.
     """
 
     node: str
@@ -84,6 +87,7 @@ class Facts:
     xdp_errors: Mapping[str, str] = field(default_factory=dict)
     lease_until: int = FOREVER
     epoch: int = 0
+    vital: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

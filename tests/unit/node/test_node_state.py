@@ -270,6 +270,18 @@ def test_a_vip_that_is_an_address_of_the_node_is_left_alone() -> None:
     assert state.director.vips == {address16("10.0.9.2")}
 
 
+def test_a_vip_that_the_node_lives_by_is_refused_and_the_other_one_is_served() -> None:
+    memo = Memo()
+    asked = named(plan(vips=("10.0.0.254", "10.0.9.1"), hosts=("lb1",)))
+    served = node_state(asked, facts(), memo)
+    assert served.addresses == {"10.0.0.254", "10.0.9.1"}
+    state = node_state(asked, facts(vital={"10.0.0.254": "the API server"}), memo)
+    assert state.addresses == {"10.0.9.1"}
+    assert {str(key) for key in state.director.frontends} == {"10.0.9.1 80/TCP"}
+    assert reasons(state) == [("10.0.0.254", "VIPIsVital")]
+    assert "the API server" in state.problems[0].message
+
+
 def test_a_backend_outside_the_subnets_is_failed_and_told() -> None:
     backends = (PlanBackend(address="172.16.0.9"), PlanBackend(address="10.0.1.1"))
     state = node_state(named(plan(backends=backends)), facts())

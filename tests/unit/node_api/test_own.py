@@ -211,6 +211,7 @@ async def test_a_lease_whose_owner_may_not_be_changed_is_renewed_all_the_same(fi
         async with beside(renewal.run()):
             await until(lambda: renewal.renewed_at)
         assert written[0]["spec"]["holderIdentity"] == "lb1"
+        assert client.addresses == {"127.0.0.1"}  # which must never become a VIP here
 
 
 async def test_a_dsrnode_whose_owner_may_not_be_changed_is_written_without_delay(
