@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dsr_node.bpf.libbpf import BpfError
+from dsr_node.bpf.maps import HASH, Map, Shape
 from dsr_node.bpf.objects import IncompatibleMapError
 from dsr_node.subsystems.xdp import layout
 from dsr_node.subsystems.xdp.changes import Changes
@@ -425,3 +428,46 @@ def test_what_is_remembered_for_an_earlier_pool_of_an_index_is_forgotten(node: N
     node.xdp._dataplane.maps["flows"].update_many(keys, entries)
     swept = node.xdp.sweep(now)
     assert (swept.flows, swept.forgotten) == (1, 2)
+
+
+def in_the_way(path: Path) -> None:
+    """A map of another kind, pinned where a chunk of tables should be."""
+    other = Map.create("other", Shape(HASH, 4, 4, 1, 0))
+    other.pin(path)
+    other.close()
+
+
+def test_a_table_that_cannot_be_written_is_its_plans_problem_alone(node: Node) -> None:
+    """Its frontend keeps the pool it has; all others get theirs."""
+    node.hold(state(pool(WEB, *THREE)))
+    before = node.handles(BASE.pools[WEB])
+    in_the_way(node.pins / "slots_1")
+    first = pool(PoolKey("big.one", 4), backend(4), size=524287)
+    small = pool(DNS, backend(6), size=61)
+    wide = state(pool(WEB, *THREE[1:], size=524309), small)
+    desired = replace(wide, pools={first.key: first, **wide.pools})
+    problems = node.xdp.apply(node.xdp.diff(desired, node.xdp.read()))
+    assert [(each.plan, each.reason) for each in problems] == [("shop.web", "NoRoom")]
+    assert node.handles(small)
+    assert node.send(segment(4))[0] == TX
+    assert node.handles(BASE.pools[WEB]) == before
+    (node.pins / "slots_1").unlink()
+    assert node.hold(desired)
+    assert not node.hold(desired)
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_maps_that_cannot_be_opened_leave_no_descriptors(bpffs: Path) -> None:
+    (bpffs / "dsr").mkdir()
+    in_the_way(bpffs / "dsr" / "moved_at_0")
+    with Node(bpffs / "dsr") as node:
+        counts = []
+        for _ in range(3):
+            with pytest.raises(BpfError):
+                node.observed()
+            counts.append(descriptors())
+        assert len(set(counts)) == 1

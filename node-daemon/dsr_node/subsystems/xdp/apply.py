@@ -6,13 +6,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
+from dsr_api.node import NO_ROOM
 
 from dsr_node.bpf.maps import Map, cpus
 from dsr_node.subsystems.xdp import layout
-from dsr_node.subsystems.xdp.changes import BackendWrite, Changes, FrontendWrite, PoolWrite
+from dsr_node.subsystems.xdp.changes import (
+    BackendWrite,
+    Changes,
+    FrontendWrite,
+    PoolWrite,
+    TableWrite,
+)
 from dsr_node.subsystems.xdp.dataplane import Dataplane
 from dsr_node.subsystems.xdp.links import attach_link, detach_link, update_link
 from dsr_node.subsystems.xdp.observed import Chunk
@@ -23,19 +30,24 @@ from dsr_node.table.word import MAX_GENERATION
 
 
 def apply(changes: Changes, dataplane: Dataplane) -> list[Problem]:
-    """Carries all of it out; what concerns one interface only comes back as a problem."""
+    """Carries all of it out; what concerns one plan or interface only comes back as a problem.
+    Raises OSError for the rest."""
     maps = dataplane.maps
     _delete(maps["announced"], [*changes.announced_out])
     _delete(maps["frontends"], [layout.pack_frontend(key) for key in changes.frontends_out])
-    _write_backends(changes.backends_in, dataplane)
-    for step in changes.tables:
-        _write_step(step, dataplane)
-    _write_pools(changes.pools_in, dataplane)
-    _write_frontends(changes.frontends_in, dataplane)
+    problems, stuck = _make_room(changes.tables, dataplane)
+    _write_backends([write for write in changes.backends_in if write.pool not in stuck], dataplane)
+    for write in changes.tables:
+        if write.pool not in stuck:
+            _write_step(write.step, dataplane)
+    _write_pools([write for write in changes.pools_in if write.index not in stuck], dataplane)
+    waiting = [write for write in changes.frontends_in if write.pool in stuck]
+    _write_frontends([write for write in changes.frontends_in if write not in waiting], dataplane)
     _set(maps["vips"], dict.fromkeys(changes.vips_in, 1), "u4")
     _set(maps["peers"], dict.fromkeys(map(layout.pack_peer, changes.peers_in), 1), "u1")
-    _remove(changes, dataplane)
-    problems = _link(changes, dataplane)
+    still = {int(dataplane.frontend_info[each.index]["pool"]) for each in waiting if not each.new}
+    _remove(changes, dataplane, stuck | still)
+    problems += _link(changes, dataplane)
     _set(maps["announced"], changes.announced_in, "u8")
     return problems
 
@@ -54,9 +66,27 @@ def write_table(chunk: Chunk, slots: slice, new: SlotTable) -> None:
     words[changed] = new.words[changed]
 
 
+def _make_room(
+    writes: Sequence[TableWrite], dataplane: Dataplane
+) -> tuple[list[Problem], set[int]]:
+    """Makes the chunks that tables need; problems, and the pools for which there is none."""
+    problems: list[Problem] = []
+    stuck: set[int] = set()
+    failure: OSError | None = None
+    for write in writes:
+        try:
+            while write.step.chunk >= len(dataplane.chunks) and not failure:
+                dataplane.add_chunk()
+        except OSError as error:
+            failure = error
+        if write.step.chunk >= len(dataplane.chunks):
+            message = f"there is no room for its table: {failure}; free memory on this node"
+            problems.append(Problem(NO_ROOM, message, plan=write.plan))
+            stuck.add(write.pool)
+    return problems, stuck
+
+
 def _write_step(step: TableStep, dataplane: Dataplane) -> None:
-    while step.chunk >= len(dataplane.chunks):
-        dataplane.add_chunk()
     chunk = dataplane.chunks[step.chunk]
     old = SlotTable(chunk.words[step.slots].copy(), chunk.moved_at[step.slots].copy())
     write_table(chunk, step.slots, step.next(old, math.ceil(time.monotonic())))
@@ -94,15 +124,17 @@ def _write_frontends(writes: Sequence[FrontendWrite], dataplane: Dataplane) -> N
     _set(dataplane.maps["frontends"], entries, "u4")
 
 
-def _remove(changes: Changes, dataplane: Dataplane) -> None:
+def _remove(changes: Changes, dataplane: Dataplane, used: Set[int]) -> None:
     """A backend's handles are of the past once its generation goes on: before its pool's index can
-    be another pool's."""
+    be another pool's. `used`: pools that packets still find, with their tables of before."""
     for id_ in changes.backends_out:
+        if int(dataplane.backend_owners[id_]["pool"]) in used:
+            continue
         generation = (int(dataplane.backends[id_]["generation"]) + 1) & MAX_GENERATION
         row = (generation, 0, bytes(6), layout.BACKEND_DOWN, bytes(6), 0)
         dataplane.backends[id_] = row
         dataplane.backend_owners[id_] = (bytes(16), 0, 0)
-    for index in changes.pools_out:
+    for index in set(changes.pools_out) - used:
         dataplane.pools[index] = np.zeros((), layout.POOL)
         dataplane.pool_owners[index] = (bytes(16), 0, 0)
     _delete(dataplane.maps["vips"], [*changes.vips_out])
@@ -111,16 +143,14 @@ def _remove(changes: Changes, dataplane: Dataplane) -> None:
 
 def _link(changes: Changes, dataplane: Dataplane) -> list[Problem]:
     maps, pins, program = dataplane.maps, dataplane.pins, dataplane.program
-    for name in changes.detach:
-        detach_link(pins, name)
+    problems = [detach_link(pins, name) for name in changes.detach]
     _delete(
         maps["interfaces"], [ifindex.to_bytes(4, "little") for ifindex in changes.interfaces_out]
     )
     for ifindex, mac in changes.interfaces_in.items():
         maps["interfaces"].update(ifindex.to_bytes(4, "little"), mac + bytes(2))
-    for name in changes.update:
-        update_link(pins, program, name)
-    problems = (attach_link(pins, program, each) for each in changes.attach)
+    problems += [update_link(pins, program, name) for name in changes.update]
+    problems += [attach_link(pins, program, each) for each in changes.attach]
     return [problem for problem in problems if problem]
 
 

@@ -29,6 +29,15 @@ class PoolWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class TableWrite:
+    """The next table of a plan's pool."""
+
+    plan: str
+    pool: int
+    step: TableStep
+
+
+@dataclass(frozen=True, slots=True)
 class FrontendWrite:
     """A frontend's index, pool and flags; `new`: it is not in `frontends` yet."""
 
@@ -44,7 +53,7 @@ class Changes:
     """Empty (false) where the maps hold what is desired, `problems` apart."""
 
     backends_in: list[BackendWrite] = field(default_factory=list)
-    tables: list[TableStep] = field(default_factory=list)
+    tables: list[TableWrite] = field(default_factory=list)
     pools_in: list[PoolWrite] = field(default_factory=list)
     frontends_in: list[FrontendWrite] = field(default_factory=list)
     frontends_out: list[FrontendKey] = field(default_factory=list)

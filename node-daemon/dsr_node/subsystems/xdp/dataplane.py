@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsr_node.bpf.maps import ARRAY, MMAPABLE, Map, Shape
+from dsr_node.bpf.maps import ARRAY, MMAPABLE, Array, Map, Shape
 from dsr_node.bpf.objects import Object
 from dsr_node.subsystems.xdp import layout
 from dsr_node.subsystems.xdp.limits import Limits
@@ -31,6 +31,13 @@ class Dataplane:
         self.pins = pins
         self.limits = limits
         self._object = Object(OBJECT, limits.sizes(), pins)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         self.maps = self._object.maps
         self.program = self._object.program(PROGRAM)
         self.frontend_info = self.maps["frontend_info"].mapped(layout.FRONTEND_INFO, writable=True)
@@ -39,7 +46,7 @@ class Dataplane:
         self.pool_owners = self.maps["pool_owners"].mapped(layout.OWNER, writable=True)
         self.backend_owners = self.maps["backend_owners"].mapped(layout.OWNER, writable=True)
         self.chunks: list[Chunk] = []
-        while (pins / _times_pin(len(self.chunks))).exists():
+        while (self.pins / _times_pin(len(self.chunks))).exists():
             self.add_chunk()
 
     def close(self) -> None:
@@ -49,13 +56,9 @@ class Dataplane:
     def add_chunk(self) -> None:
         """Room for CHUNK_SLOTS more slots. Waits for RCU, 10 ms each."""
         number = len(self.chunks)
-        words = self._inner("slots", f"slots_{number}", number, _WORDS)
-        times = self._inner("moved_at", _times_pin(number), number, _TIMES)
-        self.chunks.append(
-            Chunk(words.mapped("u8", writable=True), times.mapped("u4", writable=True))
-        )
-        words.close()
-        times.close()
+        words = self._inner("slots", f"slots_{number}", number, _WORDS, "u8")
+        times = self._inner("moved_at", _times_pin(number), number, _TIMES, "u4")
+        self.chunks.append(Chunk(words, times))
 
     def observe(self) -> Observed:
         """What is there now."""
@@ -100,17 +103,20 @@ class Dataplane:
         rows = owners[used]
         return zip(used.tolist(), rows["identity"].tolist(), rows["pool"].tolist(), strict=True)
 
-    def _inner(self, outer: str, name: str, number: int, shape: Shape) -> Map:
+    def _inner(self, outer: str, name: str, number: int, shape: Shape, item: str) -> Array:
+        """The map of a chunk as memory; made, pinned and put into the outer map if need be."""
         path = self.pins / name
-        if path.exists():
-            inner = Map.open(path)
-        else:
-            inner = Map.create(name, shape)
-            inner.pin(path)
-        key = number.to_bytes(4, "little")
-        if self.maps[outer].lookup(key) != inner.id.to_bytes(4, "little"):
-            self.maps[outer].update(key, inner.fd.to_bytes(4, "little"))
-        return inner
+        there = path.exists()
+        inner = Map.open(path) if there else Map.create(name, shape)
+        try:
+            if not there:
+                inner.pin(path)
+            key = number.to_bytes(4, "little")
+            if self.maps[outer].lookup(key) != inner.id.to_bytes(4, "little"):
+                self.maps[outer].update(key, inner.fd.to_bytes(4, "little"))
+            return inner.mapped(item, writable=True)
+        finally:
+            inner.close()
 
 
 def _make_directory(pins: Path) -> None:

@@ -10,7 +10,13 @@ from dsr_api.node import NO_ROOM, NO_TABLE
 from numpy.typing import NDArray
 
 from dsr_node.subsystems.xdp.allocate import Indices, NoRoomError, Space
-from dsr_node.subsystems.xdp.changes import BackendWrite, Changes, FrontendWrite, PoolWrite
+from dsr_node.subsystems.xdp.changes import (
+    BackendWrite,
+    Changes,
+    FrontendWrite,
+    PoolWrite,
+    TableWrite,
+)
 from dsr_node.subsystems.xdp.identity import backend_identity, pool_identity
 from dsr_node.subsystems.xdp.layout import (
     BACKEND_DOWN,
@@ -90,7 +96,7 @@ class _PoolDiff:
             self._compare(pool, index)
         except NoRoomError as error:
             self._changes.problems.append(Problem(NO_ROOM, str(error), plan=pool.key.plan))
-        except ValueError as error:  # of dsr_node.table
+        except (ValueError, MemoryError) as error:  # of dsr_node.table
             self._changes.problems.append(Problem(NO_TABLE, str(error), plan=pool.key.plan))
         return index
 
@@ -106,9 +112,8 @@ class _PoolDiff:
         chunk, offset = self._space.take(pool.size)
         handles, writes = self._backends(pool, index)
         self._changes.backends_in += writes
-        self._changes.tables.append(
-            self._tables.first_step(pool, handles, (chunk, offset), self._observed.now_s)
-        )
+        step = self._tables.first_step(pool, handles, (chunk, offset), self._observed.now_s)
+        self._changes.tables.append(TableWrite(pool.key.plan, index, step))
         self._changes.pools_in.append(
             PoolWrite(index, _pool_row(pool, chunk, offset), pool_identity(pool))
         )
@@ -121,7 +126,7 @@ class _PoolDiff:
         chunk, offset = row[1], row[2]
         step = self._tables.next_step(pool, handles, (chunk, offset))
         if step.is_needed(self._observed.chunks[chunk].words[step.slots]):
-            self._changes.tables.append(step)
+            self._changes.tables.append(TableWrite(pool.key.plan, index, step))
         wanted = _pool_row(pool, chunk, offset)
         if row != wanted:
             self._changes.pools_in.append(PoolWrite(index, wanted))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dsr_api.node import XDP_BUSY, XDP_UNAVAILABLE
 
-from dsr_node.bpf.libbpf import BpfError
 from dsr_node.bpf.links import Mode, XdpBusyError, XdpLink, attach, query
 from dsr_node.bpf.programs import Program
 from dsr_node.subsystems.xdp.observed import Link
@@ -30,40 +29,51 @@ def read_links(pins: Path, program: Program) -> dict[str, Link]:
 
 def attach_link(pins: Path, program: Program, to: Attachment) -> Problem | None:
     """Attaches the program and pins the link, in place of one whose interface is gone."""
-    path = _path(pins, to.name)
     try:
-        if path.exists():
-            detach_link(pins, to.name)
+        if _path(pins, to.name).exists():
+            _detach(pins, to.name)
         link, why_generic = attach(program.fd, to.ifindex)
+        with link:
+            link.pin(_path(pins, to.name))
     except XdpBusyError as error:
         return Problem(XDP_BUSY, str(error), interface=to.name)
-    except BpfError as error:
+    except OSError as error:
         return Problem(XDP_UNAVAILABLE, f"XDP does not run on {to.name}: {error}", "", to.name)
-    with link:
-        link.pin(path)
     if why_generic:
         _log.warning("XDP runs in generic mode on %s: %s", to.name, why_generic)
     return None
 
 
-def update_link(pins: Path, program: Program, name: str) -> None:
+def update_link(pins: Path, program: Program, name: str) -> Problem | None:
     """Lets the interface run this program from the next packet on."""
-    with XdpLink.open(_path(pins, name)) as link:
-        link.update(program.fd)
+    try:
+        with XdpLink.open(_path(pins, name)) as link:
+            link.update(program.fd)
+    except OSError as error:
+        message = f"{name} goes on with the XDP program of before: {error}"
+        return Problem(XDP_UNAVAILABLE, message, "", name)
+    return None
 
 
-def detach_link(pins: Path, name: str) -> None:
+def detach_link(pins: Path, name: str) -> Problem | None:
     """Takes the program off the interface, and the pin away."""
-    path = _path(pins, name)
-    with XdpLink.open(path) as link:
-        link.detach()
-    path.unlink()
+    try:
+        _detach(pins, name)
+    except OSError as error:
+        return Problem(XDP_UNAVAILABLE, f"XDP is still on {name}: {error}", "", name)
+    return None
 
 
 def detach_all(pins: Path) -> None:
-    """Takes the program off every interface."""
+    """Takes the program off every interface. Raises OSError."""
     for name in _names(pins):
-        detach_link(pins, name)
+        _detach(pins, name)
+
+
+def _detach(pins: Path, name: str) -> None:
+    with XdpLink.open(_path(pins, name)) as link:
+        link.detach()
+    _path(pins, name).unlink()
 
 
 def read_modes(pins: Path) -> Mapping[str, Mode]:
