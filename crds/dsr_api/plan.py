@@ -84,7 +84,7 @@ class DSRPlanSpec(ApiStruct, frozen=True):
       Directors hold them as well.
     - `previous_backends`, `backends_changed_at` (RFC 3339): the backends before the last change,
       for a director without a pinned table (DESIGN rule 11). Empty: nothing has moved of late.
-    - `hash_seed`: 16 hex digits, random per service.
+    - `hash_seed`: 16 hex digits, made from the DSRService's UID.
     """
 
     service: PlanService

@@ -191,7 +191,7 @@ class Cache:
         unread = {_service_of(name) for name in self.unread_plans}
         return orphans | unread | set(self.services) | set(self.invalid)
 
-    def inputs(self, key: ServiceKey, clock: Clock, seed: str) -> Inputs:
+    def inputs(self, key: ServiceKey, clock: Clock) -> Inputs:
         """What compile_service() needs about one service."""
         name = plan_name(*key)
         service = self.services.get(key)
@@ -203,7 +203,6 @@ class Cache:
             standing=self._standing(key, clock) if service else Standing(),
             core_service=self._core_service(service) if service else CoreService(),
             clock=clock,
-            seed=seed,
         )
 
     def _standing(self, key: ServiceKey, clock: Clock) -> Standing:

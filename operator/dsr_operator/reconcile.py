@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 import time
 from collections.abc import Iterable
 
@@ -154,7 +153,7 @@ class Reconciler:
 
     def _compile(self, key: ServiceKey) -> Outcome:
         clock = Clock(wall=time.time(), steady=time.monotonic())
-        outcome = compile_service(self._cache.inputs(key, clock, secrets.token_hex(8)))
+        outcome = compile_service(self._cache.inputs(key, clock))
         self._cache.note(key, outcome.awaits)
         if outcome.wake_at is not None:
             self._queue.add([key], max(0.0, outcome.wake_at - clock.steady) + DEBOUNCE)

@@ -188,7 +188,7 @@ def _pending(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
             f"waiting until DSRService {names(held)} has been taken off its nodes",
         )
     families = {family(b.address) for b in current.backends}
-    if any(family(f.vip) not in families for f in missing):
+    if any(family(f.vip) not in families for f in target.frontends):
         return Problem(reasons.WAITING_FOR_BACKENDS, "no backend has confirmed the VIPs yet")
     if missing or set(current.frontends) != set(target.frontends):
         return Problem(reasons.PENDING, _waiting_for(acks))

@@ -111,7 +111,7 @@ class Inputs:
     """All that the decision about one service rests on.
 
     `service` None: there is a plan, but its DSRService is gone. `plan` is the plan as the API
-    server has it, `history` what this process has seen of it. `seed` is for a plan made anew.
+    server has it, `history` what this process has seen of it.
     """
 
     service: DSRService | None
@@ -121,7 +121,6 @@ class Inputs:
     standing: Standing
     core_service: CoreService
     clock: Clock
-    seed: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import msgspec
 from dsr_api.plan import Director, DSRPlanSpec, PlanService, plan_name
 from dsr_api.service import DSRService
@@ -43,7 +45,7 @@ def _acks(inputs: Inputs) -> Acks:
 def _withdrawing(inputs: Inputs, acks: Acks) -> Outcome:
     current = inputs.plan.spec if inputs.plan else None
     spec, withdrawn = withdraw(current, acks) if current else (None, True)
-    findings = Findings(current=current, withdrawing=True)
+    findings = Findings(current=current)
     return _outcome(inputs, acks, findings, spec, withdrawn=withdrawn)
 
 
@@ -61,7 +63,7 @@ def _serving(inputs: Inputs, service: DSRService, acks: Acks) -> Outcome:
     spec = None
     if current is not None or verdict.frontends:
         spec = grow_and_shrink(current or target.template, target, acks)
-    findings = Findings(current, spec, verdict, resolution, target)
+    findings = Findings(current, verdict, resolution, target)
     return _outcome(inputs, acks, findings, spec)
 
 
@@ -101,7 +103,7 @@ def _target(
         scheduler=spec.scheduler,
         announcement=spec.announcement.mode,
         flow_idle_timeout=spec.flow_idle_timeout,
-        hash_seed=current.hash_seed if current else inputs.seed,
+        hash_seed=current.hash_seed if current else _seed(meta.uid),
     )
     if current is not None:
         # Another table would move slots of every flow there is.
@@ -117,6 +119,12 @@ def _target(
         backends=resolution.backends,
         drain_seconds=spec.drain_timeout_seconds,
     )
+
+
+def _seed(uid: str) -> str:
+    """The seed of a new plan. One made again for the same service gives the same tables, so that
+    its flows stay where they are."""
+    return blake2b(uid.encode(), digest_size=8).hexdigest()
 
 
 def _outcome(

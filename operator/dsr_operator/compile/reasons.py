@@ -54,6 +54,5 @@ BACKEND_UNHEALTHY = "BackendUnhealthy"
 
 # Ready, and Events
 READY_REASON = "Ready"
-NOT_READY = "NotReady"
 WITHDRAWN = "Withdrawn"
 RECONCILE_ERROR = "ReconcileError"

@@ -3,7 +3,9 @@
 The rules are those of docs/architecture.md ("What the operator and the daemon say to each other"):
 
 - a node's backend enters `backends` only once that node has acknowledged that it holds all VIPs;
-- a VIP enters `frontends` only once every host in `backends` holds it;
+- a VIP enters `frontends` only once every host in `backends` holds it; it does so before there is
+  any, if there will be: what LB nodes drop meanwhile is sent again, and their own stacks would
+  refuse it. They ask the segment for the VIP and announce it in that time;
 - a director announces only once it has acknowledged what it is to forward, and leaves `directors`
   only once the others have acknowledged that it does not announce any more;
 - a host leaves `hosts`, and a VIP leaves `vips`, only once every live director, present or former,
@@ -153,20 +155,20 @@ def _frontends(
     had = set(current.frontends)
     served = {f.vip for f in had}
     families = {family(b.address) for b in backends}
+    families |= {family(address) for address, _ in target.backends}
     kept = [f for f in target.frontends if f in had]
     ready = [
         f
         for f in target.frontends
         if f not in had
         and f not in target.blocked
-        and f.vip in current.vips
+        and (f.vip in current.vips or not any(b.node for b in backends))
         and family(f.vip) in families
     ]
-    fresh = [f for f in ready if f.vip not in served]
-    if fresh:
+    if any(f.vip not in served for f in ready):
         late = {b.node for b in backends if b.node and not acks.holds(b.node)}
         remaining = tuple(b for b in backends if b.node not in late)
-        if _must_wait(late, {family(f.vip) for f in fresh}, remaining, acks):
+        if _must_wait(late, backends, remaining, acks):
             ready = [f for f in ready if f.vip in served]
         else:
             backends = remaining
@@ -174,12 +176,15 @@ def _frontends(
 
 
 def _must_wait(
-    late: set[str], families: set[int], remaining: tuple[PlanBackend, ...], acks: Acks
+    late: set[str],
+    backends: tuple[PlanBackend, ...],
+    remaining: tuple[PlanBackend, ...],
+    acks: Acks,
 ) -> bool:
     """Whether a new VIP is to wait for hosts in `backends` that do not hold it yet."""
     if not late:
         return False
-    if not families <= {family(b.address) for b in remaining}:
+    if {family(b.address) for b in remaining} != {family(b.address) for b in backends}:
         acks.awaited |= late
         return True
     marks = {n: m for n in late if acks.live(n) and (m := acks.history.holding.get(n))}

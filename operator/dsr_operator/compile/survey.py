@@ -17,14 +17,13 @@ from dsr_operator.compile.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What has been found out about one service: `current` plan, the `wanted` next one, and why."""
+    """What has been found out about one service, and its `current` plan. One that is withdrawn has
+    neither verdict nor target."""
 
     current: DSRPlanSpec | None = None
-    wanted: DSRPlanSpec | None = None
     verdict: Verdict | None = None
     resolution: Resolution = field(default_factory=Resolution)
     target: Target | None = None
-    withdrawing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

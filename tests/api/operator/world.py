@@ -212,6 +212,13 @@ class World:
         answer = await self.client.request("GET", path, query=query)
         return [item["reason"] for item in answer["items"]]
 
+    async def until_event(self, reason: str, name: str = "web", seconds: float = 15.0) -> None:
+        """Wait for an Event on a DSRService: it comes after the status that it tells of."""
+        deadline = time.monotonic() + seconds
+        while reason not in (seen := await self.events(name)):
+            assert time.monotonic() < deadline, seen
+            await asyncio.sleep(0.02)
+
     # What daemons do
 
     async def report(self, node: str, **status: Any) -> None:

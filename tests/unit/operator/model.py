@@ -79,6 +79,7 @@ class Cluster:
     plan: DSRPlan | None = None
     history: History = field(default_factory=History)
     now: float = START
+    standing: Standing = field(default_factory=Standing)
     excused: set[str] = field(default_factory=set)
     booted: set[str] = field(default_factory=set)
     withdrawn: bool = False
@@ -92,7 +93,7 @@ class Cluster:
 
     def compile(
         self,
-        standing: Standing = Standing(),  # noqa: B008 - frozen
+        standing: Standing | None = None,
         complaints: Mapping[str, PlansNotApplied] = MappingProxyType({}),
     ) -> Outcome:
         """Ask once, writing nothing."""
@@ -110,10 +111,9 @@ class Cluster:
                 plan=self.plan,
                 history=self.history,
                 world=World(self.nodes, owners, reports, frozenset(self.live), self.booted),
-                standing=standing,
+                standing=standing or self.standing,
                 core_service=CoreService(),
                 clock=Clock(self.now, self.now - START),
-                seed="00000000000000aa",
             )
         )
 

@@ -259,9 +259,9 @@ def test_a_plan_that_was_never_readable_is_no_missing_plan(told: Told) -> None:
 def test_standing_knows_the_older_rival_and_the_plan_that_still_has_it(told: Told) -> None:
     told.service("three")
     told.plan("gone", [], [{"vip": "192.0.2.1", "protocol": "TCP", "port": 80}])
-    three = told.cache.inputs(("shop", "three"), CLOCK, "").standing
+    three = told.cache.inputs(("shop", "three"), CLOCK).standing
     assert set(three.rivals.values()) == {"shop/one"}
-    one = told.cache.inputs(("shop", "one"), CLOCK, "").standing
+    one = told.cache.inputs(("shop", "one"), CLOCK).standing
     assert not one.rivals
     assert set(one.held.values()) == {"shop/gone"}
 
@@ -280,18 +280,18 @@ def test_who_has_no_right_to_a_vip_takes_it_from_nobody(told: Told) -> None:
     )
     told.put(kinds.NAMESPACE, "shop", metadata={"labels": {"tenant": "good"}})
     told.put(kinds.SERVICE, "squatter", "evil", metadata=meta, spec=spec)
-    assert not told.cache.inputs(("shop", "one"), CLOCK, "").standing.rivals
-    squatter = told.cache.inputs(("evil", "squatter"), CLOCK, "").standing
+    assert not told.cache.inputs(("shop", "one"), CLOCK).standing.rivals
+    squatter = told.cache.inputs(("evil", "squatter"), CLOCK).standing
     assert squatter.outside == {"192.0.2.1"}
 
 
 def test_a_bad_entry_of_a_pool_is_left_out_by_itself(told: Told) -> None:
     told.put(kinds.POOL, "public", spec={"addresses": ["192.0.2.0/240"]})
-    standing = told.cache.inputs(("shop", "one"), CLOCK, "").standing
+    standing = told.cache.inputs(("shop", "one"), CLOCK).standing
     assert standing.outside == {"192.0.2.1"}
     assert "DSRAddressPool public: '192.0.2.0/240'" in standing.ignored[0]
     told.put(kinds.POOL, "public", spec={"addresses": ["192.0.2.0/240", "192.0.2.1/32"]})
-    assert not told.cache.inputs(("shop", "one"), CLOCK, "").standing.outside
+    assert not told.cache.inputs(("shop", "one"), CLOCK).standing.outside
 
 
 def test_a_new_edition_of_a_plan_keeps_what_is_known_of_it(told: Told) -> None:

@@ -133,7 +133,6 @@ def inputs(draw: st.DrawFn) -> Inputs:
         ),
         core_service=CoreService(draw(st.booleans()), tuple(draw(st.lists(slices, max_size=2)))),
         clock=Clock(1_700_000_000.5, 100.0),
-        seed="00000000000000aa",
     )
 
 

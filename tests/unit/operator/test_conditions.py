@@ -48,7 +48,6 @@ def with_report(cluster: Cluster, **reports: DSRNodeStatus) -> DSRServiceStatus:
             Standing(),
             CoreService(),
             Clock(cluster.now, cluster.now - START),
-            "",
         )
     )
     assert outcome.status is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -532,18 +533,34 @@ def test_previous_backends_are_those_from_before_the_first_change_of_late() -> N
 
 
 def test_what_another_plan_still_forwards_is_waited_for() -> None:
+    frontend = Frontend(vip=VIPS[0], protocol="TCP", port=80)
+    cluster = Cluster(standing=Standing(held={frontend: "shop/old"}))
+    arrive(cluster)
+    assert plan(cluster).backends
+    assert not plan(cluster).frontends
+    cluster.standing = Standing()
+    cluster.settle()
+    assert plan(cluster).frontends == (frontend,)
+
+
+def test_frontends_come_before_the_backends_and_wait_for_those_that_are_there() -> None:
     cluster = Cluster()
     cluster.settle()
-    for name in "abc":
-        cluster.acknowledge(name)
-    frontend = Frontend(vip=VIPS[0], protocol="TCP", port=80)
-    held = cluster.compile(standing=Standing(held={frontend: "shop/old"}))
-    assert held.spec is not None
-    assert held.spec.backends
-    assert not held.spec.frontends
-    free = cluster.compile()
-    assert free.spec is not None
-    assert free.spec.frontends == (frontend,)
+    assert [f.vip for f in plan(cluster).frontends] == [VIPS[0]]
+    assert not plan(cluster).backends
+    arrive(cluster)
+    change(cluster, vips=(VIPS[0], VIPS[2]))
+    cluster.settle()
+    assert {f.vip for f in plan(cluster).frontends} == {VIPS[0]}, "the backends lack the new VIP"
+    arrive(cluster)
+    assert {f.vip for f in plan(cluster).frontends} == {VIPS[0], VIPS[2]}
+
+
+def test_frontends_that_nothing_will_ever_serve_stay_out() -> None:
+    source = BackendSource(addresses=(BackendAddress(address="198.51.100.7"),))
+    cluster = Cluster(service=service(backends=source, vips=(VIPS[0], VIPS[2])))
+    arrive(cluster)
+    assert {f.vip for f in plan(cluster).frontends} == {VIPS[0]}
 
 
 @pytest.mark.parametrize(
@@ -581,6 +598,16 @@ def test_external_servers_need_no_acknowledgement() -> None:
     assert [(b.address, b.node) for b in plan(cluster).backends] == [("198.51.100.7", "")]
     assert plan(cluster).frontends
     assert plan(cluster).hosts == ()
+
+
+def test_a_plan_made_again_gives_the_same_tables() -> None:
+    first, second = Cluster(), Cluster()
+    other = msgspec.structs.replace(service().metadata, uid="another")
+    third = Cluster(service=msgspec.structs.replace(service(), metadata=other))
+    for cluster in (first, second, third):
+        cluster.settle()
+    assert plan(first).hash_seed == plan(second).hash_seed != plan(third).hash_seed
+    assert re.fullmatch(r"[0-9a-f]{16}", plan(first).hash_seed)
 
 
 def test_the_seed_and_the_table_of_a_plan_stay() -> None:

@@ -161,7 +161,7 @@ class Town:
     def look(self, key: ServiceKey) -> bool:
         """Compile one service and write what comes of it; whether anything did."""
         self._excuse()
-        outcome = compile_service(self.cache.inputs(key, Clock(WALL + self.now, self.now), "aa"))
+        outcome = compile_service(self.cache.inputs(key, Clock(WALL + self.now, self.now)))
         self.cache.note(key, outcome.awaits)
         self.due.pop(key, None)
         if outcome.wake_at is not None:
