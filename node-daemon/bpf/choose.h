@@ -37,18 +37,24 @@ static __always_inline const struct backend *backend_of(__u32 handle)
 	return backend;
 }
 
+/* User space changes it under us: to be called once a packet. */
+static __always_inline union next_hop next_hop_of(const struct backend *backend)
+{
+	return (union next_hop){ .word = *(volatile __u64 *)&backend->next_hop.word };
+}
+
 static __always_inline int lives(__u32 handle)
 {
 	const struct backend *backend = backend_of(handle);
 
-	return backend && !(backend->flags & BACKEND_DOWN);
+	return backend && !(backend->next_hop.flags & BACKEND_DOWN);
 }
 
 static __always_inline int takes_new_flows(__u32 handle)
 {
 	const struct backend *backend = backend_of(handle);
 
-	return backend && !(backend->flags & (BACKEND_DOWN | BACKEND_DRAINING));
+	return backend && !(backend->next_hop.flags & (BACKEND_DOWN | BACKEND_DRAINING));
 }
 
 static __always_inline __u32 *word_at(void *outer, const struct pool *pool, __u32 slot)

@@ -26,17 +26,19 @@ static __always_inline int is_vip(const struct address *address)
 static __always_inline int forward(struct xdp_md *ctx, __u32 handle, __u32 bytes)
 {
 	const struct backend *backend = backend_of(handle);
+	union next_hop hop;
 
 	if (!backend)
 		return drop(handle ? DROP_BACKEND_GONE : DROP_NO_BACKEND);
-	if (backend->flags & BACKEND_DOWN)
+	hop = next_hop_of(backend);
+	if (hop.flags & BACKEND_DOWN)
 		return drop(DROP_BACKEND_DOWN);
-	if (!(backend->flags & BACKEND_LOCAL) && is_sent_by(ctx, backend))
+	if (!(hop.flags & BACKEND_LOCAL) && is_sent_by(ctx, &hop.mac))
 		return drop(DROP_SENT_BACK);
 	count_packet(&backend_stats, handle & ((1 << HANDLE_ID_BITS) - 1), bytes);
-	if (backend->flags & BACKEND_LOCAL)
+	if (hop.flags & BACKEND_LOCAL)
 		return XDP_PASS;
-	return transmit(ctx, backend);
+	return transmit(ctx, backend, &hop.mac);
 }
 
 /* The handle for a flow in this pool, 0 for none. */

@@ -46,20 +46,21 @@ static __noinline int balanced_by_peer(struct xdp_md *ctx, const struct address 
 
 /* What a machine has sent us is not for itself: a director whose MAC passes for a backend's would
  * send it here again, for ever, as its TTL is nobody's business on one segment. */
-static __always_inline int is_sent_by(struct xdp_md *ctx, const struct backend *backend)
+static __always_inline int is_sent_by(struct xdp_md *ctx, const struct mac *mac)
 {
 	const struct ethernet *ethernet = data_of(ctx);
 
-	return (void *)(ethernet + 1) <= end_of(ctx) && same_mac(&ethernet->source, &backend->mac);
+	return (void *)(ethernet + 1) <= end_of(ctx) && same_mac(&ethernet->source, mac);
 }
 
-static __always_inline int transmit(struct xdp_md *ctx, const struct backend *backend)
+static __always_inline int transmit(struct xdp_md *ctx, const struct backend *backend,
+				    const struct mac *mac)
 {
 	struct ethernet *ethernet = data_of(ctx);
 
 	if ((void *)(ethernet + 1) > end_of(ctx))
 		return XDP_ABORTED;
-	ethernet->destination = backend->mac;
+	ethernet->destination = *mac;
 	ethernet->source = backend->source_mac;
 	if (backend->ifindex == ctx->ingress_ifindex)
 		return XDP_TX;

@@ -35,12 +35,19 @@ struct pool {
 	__u32 flags; /* none yet */
 };
 
-/* mac and flags are one 8-byte word, so that no packet sees half of a new MAC. */
+/* One word, stored and loaded as one (next_hop_of), so that no packet sees half of a new MAC. */
+union next_hop {
+	struct {
+		struct mac mac;
+		__u16 flags; /* BACKEND_* */
+	};
+	__u64 word;
+};
+
 struct backend {
 	__u32 generation;
 	__u32 ifindex;
-	struct mac mac;
-	__u16 flags; /* BACKEND_* */
+	union next_hop next_hop;
 	struct mac source_mac;
 	__u16 pad;
 };

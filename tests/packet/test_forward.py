@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,32 @@ def test_what_kind_of_backend_it_is(
     scene = replace(SCENE, backends={WEB: backend})
     outcome = agree(make_harness(scene), scene, segment())
     assert (outcome.verdict, outcome.drop) == (verdict, drop)
+
+
+def test_no_packet_sees_half_of_a_backend_that_changes(make_harness: MakeHarness) -> None:
+    """Neither value sends the packet on; the MAC of one with the flags of the other would."""
+    sender = Backend(mac=frames.mac(frames.CLIENT_MAC))
+    scene = replace(SCENE, backends={WEB: Backend(local=True)})
+    harness = make_harness(scene)
+    words = harness.dataplane.backends.view("u8").reshape(-1, 3)[:, 1]
+    local = int(words[7])
+    harness.set_backends({WEB: sender})
+    back, done = int(words[7]), threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            for _ in range(1000):
+                words[7] = local
+                words[7] = back
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    try:
+        sent = [harness.dataplane.program.run(segment(), repeat=50_000).frame for _ in range(40)]
+    finally:
+        done.set()
+        writer.join()
+    assert set(sent) == {segment()}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ STRUCTS = {
     "stats": layout.STATS,
     "owner": layout.OWNER,
 }
+WITHIN = {"backend": {"mac": "next_hop.mac", "flags": "next_hop.flags"}}
 CONSTANTS = {
     "HANDLE_ID_BITS": word.ID_BITS,
     "HANDLE_GENERATION_BITS": word.GENERATION_BITS,
@@ -47,9 +48,10 @@ def lines() -> list[str]:
     """What the headers must agree to, as C statements that print the values."""
     found = [f'printf("{name} %llu\\n", (unsigned long long){name});' for name in CONSTANTS]
     for name, dtype in STRUCTS.items():
+        within = WITHIN.get(name, {})
         found.append(f'printf("{name} %zu\\n", sizeof(struct {name}));')
         found += [
-            f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {field}));'
+            f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {within.get(field, field)}));'
             for field in dtype.names or ()
         ]
     return found
