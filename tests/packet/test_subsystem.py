@@ -430,6 +430,35 @@ def test_what_is_remembered_for_an_earlier_pool_of_an_index_is_forgotten(node: N
     assert (swept.flows, swept.forgotten) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 1 << 64},
+        {"seed": -1},
+        {"size": 1 << 40},
+        {"size": -61},
+        {"tcp_idle_s": 1 << 32},
+        {"udp_idle_s": -1},
+        {"backends": (backend(1, weight=65536),)},
+    ],
+)
+def test_an_impossible_value_is_its_plans_problem_alone(
+    node: Node, fields: dict[str, object]
+) -> None:
+    desired = state(pool(DNS, backend(1), **fields), pool(WEB, *THREE))
+    changes = node.hold(desired)
+    assert [(each.plan, each.reason) for each in changes.problems] == [("infra.dns", "NoTable")]
+    assert node.send(segment(4))[0] == TX
+    assert node.xdp.stats(desired).frontends.keys() == {FrontendKey(VIP4, TCP, 80)}
+
+
+def test_an_impossible_port_is_its_plans_problem_alone(node: Node) -> None:
+    beyond = {FrontendKey(VIP6, TCP, 65536): DNS, FrontendKey(VIP6, TCP, -1): DNS}
+    changes = node.hold(replace(BASE, frontends={**beyond, **BASE.frontends}))
+    assert [(each.plan, each.reason) for each in changes.problems] == [("infra.dns", "NoTable")] * 2
+    assert set(node.observed().frontends) == BASE.frontends.keys()
+
+
 def in_the_way(path: Path) -> None:
     """A map of another kind, pinned where a chunk of tables should be."""
     other = Map.create("other", Shape(HASH, 4, 4, 1, 0))

@@ -25,6 +25,7 @@ from dsr_node.subsystems.xdp.layout import (
     FRONTEND_HOST,
 )
 from dsr_node.subsystems.xdp.observed import Observed
+from dsr_node.subsystems.xdp.possible import check_frontend, check_pool
 from dsr_node.subsystems.xdp.state import (
     Backend,
     DirectorState,
@@ -91,12 +92,13 @@ class _PoolDiff:
         """The pool's index, now or after the changes; None where there is no room for it."""
         index = self._observed.pool_index.get(pool_identity(pool))
         try:
+            check_pool(pool)
             if index is None:
                 return self._add(pool)
             self._compare(pool, index)
         except NoRoomError as error:
             self._changes.problems.append(Problem(NO_ROOM, str(error), plan=pool.key.plan))
-        except (ValueError, MemoryError) as error:  # of dsr_node.table
+        except (ValueError, MemoryError) as error:  # of check_pool, dsr_node.table
             self._changes.problems.append(Problem(NO_TABLE, str(error), plan=pool.key.plan))
         return index
 
@@ -196,10 +198,13 @@ def _frontends(
                 changes.frontends_in.append(FrontendWrite(key, index, place, flags, new=False))
             continue
         try:
+            check_frontend(key)
             (index,) = free.take(1)
             changes.frontends_in.append(FrontendWrite(key, index, place, flags, new=True))
         except NoRoomError as error:
             changes.problems.append(Problem(NO_ROOM, str(error), plan=pool_key.plan))
+        except ValueError as error:
+            changes.problems.append(Problem(NO_TABLE, str(error), plan=pool_key.plan))
     changes.frontends_out += sorted(observed.frontends.keys() - desired.frontends.keys())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -18,8 +17,8 @@ def pool_identity(pool: Pool) -> bytes:
 
 @lru_cache(maxsize=1 << 15)
 def _pool_identity(plan: str, family: int, seed: int, size: int, version: int) -> bytes:
-    head = struct.pack("<QIIB", seed, size, version, family)
-    return blake2b(head + plan.encode(), digest_size=16, person=b"dsr pool").digest()
+    parts = repr((plan, family, seed, size, version)).encode()
+    return blake2b(parts, digest_size=16, person=b"dsr pool").digest()
 
 
 @lru_cache(maxsize=1 << 17)
