@@ -92,13 +92,15 @@ class Asker:
             if self._asked.get(announcement) is not asked:
                 continue
             if asked.questions < QUESTIONS:
+                if not asked.questions:
+                    asked.answer = ""  # what was said before this round says nothing about now
                 self._ask(announcement)
                 asked.questions += 1
                 self._schedule.at(now + SPACING, (announcement, asked))
                 continue
             closed[announcement.vip] = "" if asked.answer in self._peers else asked.answer
             if asked.answer:
-                asked.answer, asked.questions = "", 0
+                asked.questions = 0
                 self._schedule.at(now + asked.pause, (announcement, asked))
                 asked.pause = min(2 * asked.pause, LAST_AGAIN)
         if any(self.answers.get(vip) != answer for vip, answer in closed.items()):

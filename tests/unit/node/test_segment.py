@@ -360,6 +360,17 @@ def test_an_answer_is_kept_and_asked_for_again() -> None:
     assert len(changes) == 2
 
 
+def test_what_is_said_between_two_rounds_is_no_answer() -> None:
+    asker, _, _ = _asker()
+    asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
+    asker.tick(0.0)
+    asker.heard(2, Heard(VIP.vip, THEIRS))
+    _ask(asker, 0.025, 0.3)
+    asker.heard(2, Heard(VIP.vip, THEIRS))  # its last word
+    _ask(asker, 0.4, FIRST_AGAIN + 0.3)
+    assert asker.answers == {VIP.vip: ""}
+
+
 def test_who_goes_on_answering_is_asked_more_and_more_seldom() -> None:
     asker, asked, _ = _asker()
     asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
