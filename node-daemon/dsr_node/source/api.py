@@ -18,6 +18,7 @@ from dsr_node.api.errors import ApiError, CannotReadError
 from dsr_node.api.watch import Watch
 from dsr_node.source import Snapshot
 from dsr_node.source.disk import PlanFiles, Saved, Saver
+from dsr_node.source.validity import InvalidPlanError, checked
 
 COALESCE = 0.01
 """Seconds that a change waits for others, so that a burst of them is one pass of the engine."""
@@ -47,8 +48,8 @@ class _Crd(msgspec.Struct):
 def decode_plan(item: bytes) -> DSRPlan | Unreadable:
     """A plan, or why it is none."""
     try:
-        return msgspec.json.decode(item, type=DSRPlan)
-    except msgspec.DecodeError as error:
+        return checked(msgspec.json.decode(item, type=DSRPlan))
+    except (msgspec.DecodeError, InvalidPlanError) as error:
         return Unreadable(str(error))
 
 

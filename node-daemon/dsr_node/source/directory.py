@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dsr_api.node import PlanNotApplied
 from dsr_api.plan import DSRPlan
 
 from dsr_node.source import Snapshot
+from dsr_node.source.validity import InvalidPlanError, checked, unknown_field
 
 POLL = 0.2
 """Seconds between two looks at the directory; 1,000 files cost about 2 ms."""
@@ -26,7 +27,10 @@ SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 UNREADABLE = "Unreadable"
 """Reason of a file that is no plan."""
 
-_Stamp = tuple[int, int, int]
+_Place = tuple[int, int]
+"""Device and inode of a directory: of another one that is mounted or renamed there they differ."""
+
+_Stamp = tuple[_Place, int, int, int]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 log = logging.getLogger(__name__)
@@ -58,9 +62,11 @@ def parse(text: str | bytes) -> DSRPlan:
         raise PlanFileError(
             f"apiVersion {kind[0]!r}, kind {kind[1]!r}; this daemon reads {API_VERSION} DSRPlan"
         )
+    if field := unknown_field(document):
+        raise PlanFileError(field)
     try:
-        return decode(DSRPlan, document)
-    except msgspec.ValidationError as error:
+        return checked(decode(DSRPlan, document))
+    except (msgspec.ValidationError, InvalidPlanError) as error:
         raise PlanFileError(str(error)) from error
 
 
@@ -69,11 +75,18 @@ class DirectorySource:
 
     A file that is no plan is refused by name, keeps its last good version in force, and stops no
     other one. A directory that cannot be read yields nothing.
+
+    A file that is missing at two looks in a row (an editor that saves takes it away for a moment)
+    is gone. If it was seen in this same directory, somebody has deleted it: its plan is emptied
+    before it goes, as the operator does, so that a last one may go at once. If it was seen in a
+    directory that has been replaced, it is just lost, and the engine may hold its plan.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._files: dict[str, _File] = {}
+        self._missing: set[str] = set()
+        self._deleted: dict[str, DSRPlan] = {}
         self._trouble = ""
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
@@ -82,26 +95,41 @@ class DirectorySource:
         while True:
             if self._look() or (first and not self._trouble):
                 first = False
-                yield self._snapshot()
+                snapshot = self._snapshot()
+                if deleted := self._deleted.keys() - snapshot.plans.keys():
+                    emptied = {name: _emptied(self._deleted[name]) for name in deleted}
+                    yield replace(snapshot, plans={**snapshot.plans, **emptied})
+                yield snapshot
             await asyncio.sleep(POLL)
 
     def _look(self) -> bool:
         """Reads what has changed; whether anything has."""
         try:
-            stamps = {e.name: _stamp(e) for e in os.scandir(self._directory) if _is_plan(e)}
+            place = _place(self._directory)
+            entries = [entry for entry in os.scandir(self._directory) if _is_plan(entry)]
+            stamps = {entry.name: _stamp(entry, place) for entry in entries}
         except OSError as error:
             if str(error) != self._trouble:
                 log.warning("cannot read the plans: %s; the former ones stay in force", error)
             self._trouble = str(error)
             return False
         self._trouble = ""
-        gone = self._files.keys() - stamps.keys()
-        for name in gone:
-            del self._files[name]
+        gone = self._gone(stamps.keys(), place)
         changed = [name for name, stamp in stamps.items() if self._stamp_of(name) != stamp]
         for name in changed:
             self._read(name, stamps[name])
         return bool(gone or changed)
+
+    def _gone(self, there: Set[str], place: _Place) -> set[str]:
+        missing = self._files.keys() - there
+        gone, self._missing = missing & self._missing, missing - self._missing
+        files = [self._files.pop(name) for name in gone]
+        self._deleted = {
+            file.plan.metadata.name: file.plan
+            for file in files
+            if file.plan and file.stamp[0] == place
+        }
+        return gone
 
     def _stamp_of(self, name: str) -> _Stamp | None:
         return self._files[name].stamp if name in self._files else None
@@ -136,10 +164,21 @@ def _is_plan(entry: os.DirEntry[str]) -> bool:
     return Path(entry.name).suffix in SUFFIXES and not entry.name.startswith(".")
 
 
-def _stamp(entry: os.DirEntry[str]) -> _Stamp:
+def _emptied(plan: DSRPlan) -> DSRPlan:
+    return msgspec.structs.replace(
+        plan, spec=msgspec.structs.replace(plan.spec, vips=(), frontends=())
+    )
+
+
+def _place(directory: Path) -> _Place:
+    stat = directory.stat()
+    return (stat.st_dev, stat.st_ino)
+
+
+def _stamp(entry: os.DirEntry[str], place: _Place) -> _Stamp:
     """Follows links, as a mounted ConfigMap consists of them. A dangling one has no stamp."""
     try:
         stat = entry.stat()
     except FileNotFoundError:
-        return (0, 0, 0)
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return (place, 0, 0, 0)
+    return (place, stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
-from dsr_api.plan import DSRPlan
+from dsr_api.plan import DSRPlan, PlanBackend
 from dsr_node.source import Snapshot
-from dsr_node.source.directory import DirectorySource, PlanFileError, parse
+from dsr_node.source.directory import POLL, DirectorySource, PlanFileError, parse
+from dsr_node.state.loss import Plans, taken
 
 from tests.unit.node.worlds import plan
 
@@ -52,6 +55,13 @@ def test_what_is_written_is_read() -> None:
             r"\$\.spec\.frontends\[0\]\.port",
         ),
         (manifest(plan()).replace("TCP", "SCTP"), "protocol"),
+        (manifest(plan()).replace("10.0.1.1", "10.0.1.300"), r"spec\.backends\[0\]\.address"),
+        (manifest(plan(vips=("10.0.9",))), r"spec\.vips\[0\]: '10\.0\.9' is no IP address"),
+        (manifest(plan(ports=(80, 65536))), r"spec\.frontends\[1\]\.port: 65536 is not in"),
+        (manifest(plan(hash_seed="xyz")), r"spec\.hashSeed: 'xyz'"),
+        (manifest(plan(backends_changed_at="yesterday")), r"spec\.backendsChangedAt"),
+        (manifest(plan()).replace("backends:", "backend:"), r"spec\.backend: no .* 'backends'"),
+        (manifest(plan()).replace("port:", "prot:"), r"spec\.frontends\[0\]\.prot: no such field"),
     ],
 )
 def test_what_is_no_plan(text: str, reason: str) -> None:
@@ -68,10 +78,66 @@ async def test_files_become_plans_and_go_again(tmp_path: Path) -> None:
     first = await snapshot(snapshots)
     assert first == Snapshot({"ns.a": plan("ns.a"), "ns.b": plan("ns.b")})
     (tmp_path / "a.yaml").unlink()
+    emptied = await snapshot(snapshots)
+    spec = emptied.plans["ns.a"].spec
+    assert (spec.vips, spec.frontends) == ((), ())
     second = await snapshot(snapshots)
     assert set(second.plans) == {"ns.b"}
     assert second.plans["ns.b"] is first.plans["ns.b"], "an unchanged plan is the same object"
     assert second.complete
+
+
+async def in_force(snapshots: AsyncIterator[Snapshot]) -> Plans:
+    """What the engine would take over after a few changes."""
+    plans = Plans()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5 * POLL):
+            async for each in snapshots:
+                plans = taken(plans, each, 0)
+    return plans
+
+
+async def after(tmp_path: Path, change: Callable[[Path], object]) -> Plans:
+    """The plans in force when one file has been there, and then something has happened."""
+    directory = tmp_path / "plans"
+    directory.mkdir()
+    put(directory / "a.yaml", manifest(plan("ns.a")))
+    task = asyncio.create_task(in_force(DirectorySource(directory).snapshots()))
+    await asyncio.sleep(0)
+    change(directory)
+    return await task
+
+
+async def test_a_deleted_file_goes_at_once_also_the_last_one(tmp_path: Path) -> None:
+    assert await after(tmp_path, lambda at: (at / "a.yaml").unlink()) == Plans()
+
+
+async def test_a_directory_that_is_replaced_by_an_empty_one_has_lost_its_plans(
+    tmp_path: Path,
+) -> None:
+    def swap(directory: Path) -> None:
+        directory.rename(tmp_path / "away")
+        directory.mkdir()
+
+    plans = await after(tmp_path, swap)
+    assert plans.held == plans.in_force.keys() == {"ns.a"}
+
+
+async def test_a_file_may_move_and_keeps_its_plan(tmp_path: Path) -> None:
+    plans = await after(tmp_path, lambda at: (at / "a.yaml").rename(at / "b.yaml"))
+    assert plans == Plans({"ns.a": plan("ns.a")})
+
+
+def test_a_file_missing_for_a_moment_is_not_gone(tmp_path: Path) -> None:
+    put(tmp_path / "a.yaml", manifest(plan("ns.a")))
+    source = DirectorySource(tmp_path)
+    assert source._look()
+    (tmp_path / "a.yaml").rename(tmp_path / "a.yaml~")
+    assert not source._look()
+    put(tmp_path / "a.yaml", manifest(plan("ns.a", ports=(81,))))
+    assert source._look()
+    assert source._snapshot().plans["ns.a"].spec.frontends[0].port == 81
+    assert not source._deleted
 
 
 async def test_a_file_written_again_without_a_change_is_the_same_plan(tmp_path: Path) -> None:
@@ -82,19 +148,35 @@ async def test_a_file_written_again_without_a_change_is_the_same_plan(tmp_path: 
     assert (await snapshot(snapshots)).plans["ns.a"] is first.plans["ns.a"]
 
 
-async def test_a_bad_file_keeps_its_last_good_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense: [", "a.yaml: not YAML"),
+        (
+            manifest(plan("ns.a", backends=(PlanBackend(address="10.77.0.300"),))),
+            "a.yaml: spec.backends[0].address: '10.77.0.300' is no IP address",
+        ),
+        (
+            manifest(plan("ns.a")).replace("backends:", "backend:"),
+            "a.yaml: spec.backend: no such field; 'backends' is meant?",
+        ),
+    ],
+)
+async def test_a_bad_file_keeps_its_last_good_version(
+    tmp_path: Path, text: str, message: str
+) -> None:
     put(tmp_path / "a.yaml", manifest(plan("ns.a")))
     put(tmp_path / "b.yaml", manifest(plan("ns.b")))
     snapshots = DirectorySource(tmp_path).snapshots()
     await snapshot(snapshots)
-    put(tmp_path / "a.yaml", "nonsense: [")
+    put(tmp_path / "a.yaml", text)
     put(tmp_path / "b.yaml", manifest(plan("ns.b", ports=(81,))))
     second = await snapshot(snapshots)
     assert second.plans["ns.a"] == plan("ns.a")
     assert second.plans["ns.b"].spec.frontends[0].port == 81
     (refused,) = second.refused
     assert (refused.plan, refused.reason) == ("ns.a", "Unreadable")
-    assert refused.message.startswith("a.yaml: not YAML")
+    assert refused.message.startswith(message)
     put(tmp_path / "a.yaml", manifest(plan("ns.a", ports=(82,))))
     third = await snapshot(snapshots)
     assert not third.refused

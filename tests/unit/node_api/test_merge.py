@@ -37,6 +37,9 @@ def test_decoding() -> None:
     assert isinstance(decode_plan(good), DSRPlan)
     bad = decode_plan(b'{"metadata": {"name": "a"}, "spec": {"vips": 5}}')
     assert isinstance(bad, Unreadable)
+    wrong = decode_plan(good.replace(b'"new": 1', b'"vips": ["10.77.0.300"]'))
+    assert isinstance(wrong, Unreadable), "else it would take the place of its last good version"
+    assert "spec.vips[0]" in wrong.message
 
 
 def test_a_plan_carries_vips_or_frontends() -> None:
