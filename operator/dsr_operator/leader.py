@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -52,19 +53,32 @@ class Leader:
         while True:
             started = time.monotonic()
             try:
-                if await self._try():
-                    self._renewed = started
-                    if not self.elected.is_set():
-                        log.info("leader election: %s leads", self._identity)
-                        self.elected.set()
+                # Half of it, so that one lost packet does not end a leader.
+                async with asyncio.timeout(min(RENEW_DEADLINE / 2, self._time_left())):
+                    if await self._try():
+                        self._renewed = started
             except (ApiError, UnreachableError) as error:
                 log.warning("leader election: %s", error)
-            if self.elected.is_set() and not self.leads():
-                raise LostLeadershipError(
-                    f"the Lease {self._namespace}/{LEASE_NAME} could not be renewed for"
-                    f" {RENEW_DEADLINE:.0f} s"
-                )
-            await asyncio.sleep(RETRY)
+            except TimeoutError:
+                log.warning("leader election: the API server does not answer")
+            self._note_elected()
+            await asyncio.sleep(min(RETRY, self._time_left()))
+
+    def _note_elected(self) -> None:
+        if self.leads() and not self.elected.is_set():
+            log.info("leader election: %s leads", self._identity)
+            self.elected.set()
+        if self.elected.is_set() and not self.leads():
+            raise LostLeadershipError(
+                f"the Lease {self._namespace}/{LEASE_NAME} could not be renewed for"
+                f" {RENEW_DEADLINE:.0f} s"
+            )
+
+    def _time_left(self) -> float:
+        """Seconds until this leader must end unless it renews; a candidate has no end of time."""
+        if not self.elected.is_set() or self._renewed is None:
+            return math.inf
+        return max(0.0, self._renewed + RENEW_DEADLINE - time.monotonic())
 
     async def _try(self) -> bool:
         """One round: True if the Lease is ours now."""

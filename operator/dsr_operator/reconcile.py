@@ -44,6 +44,13 @@ STEPS = 4
 
 FIRST_RETRY, LAST_RETRY = 0.2, 60.0
 
+NOT_LEADING_RETRY = 1.0
+"""Seconds until a look that was not allowed to write is repeated: the Lease may yet be renewed, and
+if it is not, this process ends."""
+
+RESYNC = 600.0
+"""Seconds in which every service is looked at even if nothing has happened: a second line."""
+
 
 class Reconciler:
     """Works off the queue while this process leads."""
@@ -71,8 +78,16 @@ class Reconciler:
         self._cache.distrust_histories()
         self.wake(self._cache.keys())
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._resync(), name="resync")
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"reconcile {number}")
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC)
+            every = self._cache.keys()
+            for key in every:
+                self._queue.add([key], random.uniform(0.0, RESYNC))  # noqa: S311 - spread
 
     async def _work(self) -> None:
         while True:
@@ -91,6 +106,7 @@ class Reconciler:
             await self.reconcile(key)
         except NotLeadingError:
             log.debug("%s/%s: not leading, nothing written", *key)
+            self._queue.add([key], NOT_LEADING_RETRY)
         except ApiError as error:
             cause = "conflict" if error.status in (404, 409, 422) else "api"
             self._retry(key, cause, str(error))

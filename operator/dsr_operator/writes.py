@@ -41,14 +41,22 @@ class Writer:
         self._may_write = may_write
 
     async def apply_plan(self, spec: DSRPlanSpec, current: DSRPlan | None) -> None:
-        """Write a plan in place of `current`; refused (409) if that is not the present one."""
+        """Write a plan in place of `current`; refused (409) if that is not the present one.
+
+        An apply would also create, and one that arrives late would overwrite what the next leader
+        has made meanwhile: hence POST. What it owns passes to the apply with each change, for every
+        field is always applied and all lists are atomic.
+        """
         name = plan_name(spec.service.namespace, spec.service.name)
         metadata: dict[str, Any] = {"name": name}
         if current is not None:
             metadata["uid"] = current.metadata.uid
             metadata["resourceVersion"] = current.metadata.resource_version
         document = _document(kinds.PLAN, metadata, spec=_in_full(spec))
-        answer = await self._send("PATCH", "plan", kinds.PLAN.path(name=name), document, APPLY)
+        if current is None:
+            answer = await self._send("POST", "plan", kinds.PLAN.path(), document)
+        else:
+            answer = await self._send("PATCH", "plan", kinds.PLAN.path(name=name), document, APPLY)
         self._cache.put(kinds.PLAN, answer)
         taken = self._cache.plans.get(name)
         if taken is None or taken.spec != spec:

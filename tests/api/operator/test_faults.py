@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
+import pytest
+from dsr_api.plan import DSRPlanSpec, PlanService
 from dsr_operator import kinds
+from dsr_operator.cache import Cache
+from dsr_operator.client import ApiError
+from dsr_operator.metrics import Metrics
+from dsr_operator.writes import Writer
 
 from lab.controlplane import ControlPlane
 from tests.api.conftest import CRDS
@@ -107,6 +114,21 @@ async def test_a_plan_changed_by_hand_is_put_right(world: World, operator: Opera
     await world.until_condition("Ready", "True")
     await world.merge(kinds.PLAN, f"{world.namespace}.web", {"spec": {"announcement": "None"}})
     await world.until_plan(lambda p: p["announcement"] == "L2")
+
+
+async def test_a_plan_made_too_late_overwrites_nobodys(world: World) -> None:
+    cache = Cache(lambda _: None, time.monotonic)
+    writer = Writer(world.client, cache, Metrics(), lambda: True)
+    service = PlanService(namespace=world.namespace, name="web")
+    full = DSRPlanSpec(service=service, vips=(world.vip(),), hosts=(world.name("rs1"),))
+    await writer.apply_plan(full, None)
+    with pytest.raises(ApiError, match="AlreadyExists"):
+        await writer.apply_plan(DSRPlanSpec(service=service), None)
+    assert (await world.plan() or {})["vips"] == [world.vip()]
+    # What the creation owns does not outlast what is applied.
+    await writer.apply_plan(DSRPlanSpec(service=service), cache.plans[f"{world.namespace}.web"])
+    assert (await world.plan() or {})["vips"] == []
+    await world.delete(kinds.PLAN, f"{world.namespace}.web")
 
 
 async def test_health_pages_mean_something(world: World, operator: OperatorProcess) -> None:

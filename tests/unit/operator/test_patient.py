@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import yaml
 from aiohttp import web
 from dsr_operator import patient
 from dsr_operator.client import ApiError
 from dsr_operator.patient import PatientClient
+
+from tests.unit.operator.server import serving
 
 
 class Ill:
@@ -30,25 +31,9 @@ class Ill:
 @pytest.fixture
 async def ill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ill]:
     server = Ill()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    config = {
-        "current-context": "x",
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        "clusters": [{"name": "x", "cluster": {"server": f"http://{host}:{port}"}}],
-        "users": [{"name": "x", "user": {"token": "none"}}],
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.setattr(patient, "PAUSE", 0.01)
-    yield server
-    await runner.cleanup()
+    async with serving(server.handle, tmp_path, monkeypatch):
+        yield server
 
 
 @pytest.fixture
