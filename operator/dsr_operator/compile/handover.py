@@ -34,8 +34,8 @@ def await_others(
     """Look through the plans of other services that have one of the frontends' VIPs.
 
     A plan that has dropped a frontend has it until its directors, present and former, have
-    acknowledged that, are dead, or were given PATIENCE. A VIP that a plan has without any frontend
-    may have had each one, as far as an operator can know that has just started.
+    acknowledged that, are dead, or were given PATIENCE. As far as an operator can know that has
+    just started, a plan may have had each frontend of its VIPs.
     """
     wanted = tuple(frontends)
     found = Handover()
@@ -46,7 +46,7 @@ def await_others(
         senders = {*(d.node for d in spec.directors), *spec.former_directors}
         present, vips = set(spec.frontends), set(spec.vips)
         for frontend in wanted:
-            mark = history.ceded.get(frontend) or history.unserved.get(frontend.vip)
+            mark = history.ceded.get(frontend) or history.begun
             ceding = frontend.vip in vips and mark and not acks.let_go(senders, mark)
             if frontend in present or ceding:
                 found.held[frontend] = owner

@@ -33,6 +33,7 @@ class Mark:
 class History:
     """Marks of one plan.
 
+    - `begun`: the first revision this process has seen: what there was before it is not known.
     - `writes`: the latest revisions, oldest first.
     - `holding`: host -> since when it is in `hosts` with all the present `vips`.
     - `unsent`: node in `hosts` -> since when none of `backends` is on it.
@@ -43,6 +44,7 @@ class History:
     - `retired`: former director -> since when it is not in `directors`.
     """
 
+    begun: Mark | None = None
     writes: tuple[Mark, ...] = ()
     holding: Mapping[str, Mark] = field(default_factory=dict)
     unsent: Mapping[str, Mark] = field(default_factory=dict)
@@ -73,6 +75,7 @@ def advance(
     directing = {d.node for d in new.directors}
     had = {*history.ceded, *(old.frontends if old else ())} - set(new.frontends)
     return History(
+        begun=history.begun or mark,
         writes=(*history.writes, mark)[-WRITES_KEPT:],
         holding=_carry({} if grown else history.holding, new.hosts, mark),
         unsent=_carry(history.unsent, (h for h in new.hosts if h not in sent), mark),

@@ -237,11 +237,14 @@ def test_a_silent_director_is_waited_for_a_minute(town: Town) -> None:
     assert town.ports("two") == {80}
 
 
-def test_an_operator_that_has_just_started_waits_as_well(town: Town) -> None:
+@pytest.mark.parametrize("change", [{"vips": [VIPS[1]]}, {"ports": [{"port": 443}]}])
+def test_an_operator_that_has_just_started_waits_as_well(
+    town: Town, change: dict[str, Any]
+) -> None:
     town.service("two")
     follow(town)
-    town.service("one", vips=[VIPS[1]])
-    while town.ports("one"):
+    town.service("one", **change)
+    while 80 in town.ports("one"):
         town.step()
     town.restart()
     town.settle()
