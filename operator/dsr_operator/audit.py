@@ -4,6 +4,9 @@ kopf's watches do not tell when the first listing is complete, do not tell what 
 watch was broken, and may die while the process lives. One remedy for all three: list the metadata
 of a kind, and wait until the cache has all of it. Before every kind has agreed once, nothing is
 written; what the list lacks is dropped; what the cache never gets means that the watch is dead.
+
+A list never shows less than what was known before it was asked for, unless the API server's store
+was restored from a backup: the cache then follows it back, which it does for no event of a watch.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from dsr_operator import kinds
 from dsr_operator.cache import Cache, ObjectKey, Version
@@ -47,7 +51,6 @@ class Audit:
         self._behind_since: dict[Kind, float] = {}
         self._asked = {kind: asyncio.Event() for kind in kinds.WATCHED}
         self._complained: dict[Kind, float] = {}
-        self.answered_at: float | None = None
         self.synced = asyncio.Event()
 
     def ask(self, kind: Kind) -> None:
@@ -108,6 +111,7 @@ class Audit:
         suspects: set[ObjectKey] | None = None
         for _ in range(LISTS):
             listed = await self._list(kind)
+            await self._go_back(kind, before, listed)
             behind, surplus = await self._catch_up(kind, before, listed)
             # An object deleted after the list is not missing: only who is so in each list counts.
             suspects = behind if suspects is None else suspects & behind
@@ -116,6 +120,27 @@ class Audit:
                 self._note_agreed(kind)
                 return True
         return self._note_behind(kind, suspects or set())
+
+    async def _go_back(
+        self, kind: Kind, before: Mapping[ObjectKey, Version], listed: Mapping[ObjectKey, Version]
+    ) -> None:
+        """Take what the list has in an older edition than the cache had before the list."""
+        older = {k for k, v in listed.items() if k in before and v.revision < before[k].revision}
+        if not older:
+            return
+        log.warning(
+            "the API server has gone back in time (restored from a backup?): %d %s objects are"
+            " older than they were",
+            len(older),
+            kind.name,
+        )
+        answer = await self._client.request("GET", kind.path(), query=_query(kind))
+        for item in answer.get("items") or ():
+            key, version = _version(item["metadata"])
+            cached = self._cache.versions[kind].get(key)
+            if key in older and cached is not None and version.revision < cached.revision:
+                self._cache.forget(kind, key, cached.uid)
+                self._cache.put(kind, item)
 
     async def _catch_up(
         self, kind: Kind, before: Mapping[ObjectKey, Version], listed: Mapping[ObjectKey, Version]
@@ -163,20 +188,25 @@ class Audit:
             self._cache.forget(kind, key, version.uid)
 
     async def _list(self, kind: Kind) -> dict[ObjectKey, Version]:
-        query = {"labelSelector": kind.label_selector} if kind.label_selector else {}
-        answer = await self._client.request("GET", kind.path(), query=query, accept=METADATA_LIST)
-        self.answered_at = time.monotonic()
-        metas = (item["metadata"] for item in answer.get("items") or ())
-        return {
-            (m.get("namespace", ""), m["name"]): Version(m["uid"], int(m["resourceVersion"]))
-            for m in metas
-        }
+        answer = await self._client.request(
+            "GET", kind.path(), query=_query(kind), accept=METADATA_LIST
+        )
+        return dict(_version(item["metadata"]) for item in answer.get("items") or ())
 
     def _complain(self, kind: Kind, message: str) -> None:
         now = time.monotonic()
         if now - self._complained.get(kind, -COMPLAINT_PERIOD) >= COMPLAINT_PERIOD:
             self._complained[kind] = now
             log.warning("waiting for %s objects: %s", kind.name, message)
+
+
+def _query(kind: Kind) -> dict[str, str]:
+    return {"labelSelector": kind.label_selector} if kind.label_selector else {}
+
+
+def _version(meta: Mapping[str, Any]) -> tuple[ObjectKey, Version]:
+    key = (meta.get("namespace", ""), meta["name"])
+    return key, Version(meta["uid"], int(meta["resourceVersion"]))
 
 
 def _advice(kind: Kind, error: ApiError) -> str:
