@@ -214,6 +214,20 @@ def test_an_lb_that_dies_is_replaced(serving: Site) -> None:
     assert serving.answers(URLS[0]) < 2.0
 
 
+def test_an_lb_whose_mac_changes_tells_so(place: Site) -> None:
+    """As a bond's does that fails over. The client would believe its cache for an hour."""
+    place.put(web(directors=("lb1",)))
+    place.start()
+    for family, vip in (("ipv4", VIP4), ("ipv6", VIP6)):
+        key = f"net.{family}.neigh.eth0.base_reachable_time_ms"
+        place.client.run("sysctl", "-qw", f"{key}=3600000")
+        place.answers(URLS[":" in vip])
+        assert place.answering(vip) == "lb1"
+    place.machines["lb1"].run("ip", "link", "set", "eth0", "address", "02:00:00:00:77:77")
+    for url in URLS:
+        assert place.answers(url) < 3.0
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_daemon_that_ends_loses_no_request(serving: Site, number: int) -> None:
     holder = serving.nodes[serving.answering(VIP4)]
@@ -292,9 +306,14 @@ def test_cleanup_leaves_the_kernel_as_it_was_found(place: Site) -> None:
         assert "another dsr-node runs" in busy.stderr
         node.stop()
         assert fingerprint(node.machine) != before[name], "SIGTERM leaves the kernel as it is"
-        for _ in range(2):
-            done = node.cleanup()
-            assert (done.returncode, done.stderr) == (0, "")
+        done = node.cleanup()
+        assert done.stdout.startswith(f"XDP programs taken off: {int(name == 'lb1')}; addr")
+        assert "addresses removed: 2; sysctls restored: " in done.stdout
+        again = node.cleanup()
+        assert (
+            again.stdout == "XDP programs taken off: 0; addresses removed: 0; sysctls restored: 0\n"
+        )
+        assert [(each.returncode, each.stderr) for each in (done, again)] == [(0, ""), (0, "")]
         assert fingerprint(node.machine) == before[name]
         assert not node.state_dir.exists()
 

@@ -253,7 +253,7 @@ def test_nobody_or_somebody_has_a_vip(network: Lan, node: Machine) -> None:
     other.run("ip", "address", "add", VIPS[1] + "/128", "dev", "eth0", "nodad")
 
     async def scenario(hood: Neighbourhood, index: int) -> None:
-        asked = frozenset(Announcement(vip, index) for vip in (*VIPS, "10.77.9.2"))
+        asked = frozenset(Target(vip, index) for vip in (*VIPS, "10.77.9.2"))
         hood.keep(NodeState(to_ask=asked), read_network())
         assert await eventually(lambda: hood.asker.settled) < 0.5
         mac = other.mac()
@@ -264,6 +264,10 @@ def test_nobody_or_somebody_has_a_vip(network: Lan, node: Machine) -> None:
     assert "10.77.9" not in shown, "asking leaves no trace in the caches of others"
 
 
+def announced(vip: str, ifindex: int) -> Announcement:
+    return Announcement(vip, ifindex, mac="", among=())
+
+
 def test_a_take_over_reaches_the_caches_of_others(network: Lan, node: Machine) -> None:
     other = network.machine("other", 2)
     for vip in VIPS:
@@ -271,9 +275,8 @@ def test_a_take_over_reaches_the_caches_of_others(network: Lan, node: Machine) -
         other.run("ip", "neighbour", "replace", vip, "dev", "eth0", *wrong)
 
     async def scenario(hood: Neighbourhood, index: int) -> None:
-        vips = frozenset(Announcement(vip, index) for vip in VIPS)
-        hood.keep(NodeState(to_ask=vips), read_network())
-        hood.announce(vips)
+        hood.keep(NodeState(to_ask=frozenset(Target(v, index) for v in VIPS)), read_network())
+        hood.announce(frozenset(announced(vip, index) for vip in VIPS))
         shown = ("ip", "neighbour", "show", "dev", "eth0")
         assert await eventually(lambda: other.run(*shown).count(node.mac()) == 2) < 1.0
 
@@ -285,7 +288,7 @@ def test_the_announcer_joins_the_groups_of_its_vips_and_leaves_them(node: Machin
         return "ff02::1:ff09:1" in node.run("ip", "maddress", "show", "dev", "eth0")
 
     async def scenario(hood: Neighbourhood, index: int) -> None:
-        hood.announce(frozenset({Announcement("fd77::9:1", index)}))
+        hood.announce(frozenset({announced("fd77::9:1", index)}))
         await eventually(joined)
         hood.announce(frozenset())
         await eventually(lambda: not joined())

@@ -19,12 +19,16 @@ def rank(vip: str, node: str) -> bytes:
     return blake2b(f"{vip}|{node}".encode(), digest_size=8).digest()
 
 
-def announcer(vip: str, up: Iterable[Director]) -> str:
-    """The announcer among the directors that are up; "" among none.
+def announcing(up: Iterable[Director]) -> tuple[str, ...]:
+    """Those of the directors that are up that VIPs are shared out to.
 
     Those that the operator does not let announce (it knows of none that could do it better) are
     asked where all are such: a VIP that a doubtful node answers for is better than a dark one.
     """
     directors = list(up)
-    nodes = [d.node for d in directors if d.announces] or [d.node for d in directors]
+    return tuple(d.node for d in directors if d.announces) or tuple(d.node for d in directors)
+
+
+def announcer(vip: str, nodes: Iterable[str]) -> str:
+    """The announcer among nodes; "" among none."""
     return max(nodes, key=lambda node: (rank(vip, node), node), default="")

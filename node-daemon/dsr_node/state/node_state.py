@@ -80,7 +80,7 @@ def _input(share: PlanState, facts: Facts) -> object:
         facts.epoch,
         [facts.neighbours.get(target, _UNKNOWN) for target in share.targets],
         [node in facts.stale_peers for node in share.peers_of_plan],
-        [facts.answers.get(asked.vip) for asked in share.to_ask],
+        [facts.answers.get(asked.address) for asked in share.to_ask],
         facts.xdp_errors if share.attachments else (),
     )
 
@@ -107,7 +107,7 @@ class _Joined:
     def __init__(self) -> None:
         self._addresses: set[str] = set()
         self._targets: set[Target] = set()
-        self._to_ask: set[Announcement] = set()
+        self._to_ask: set[Target] = set()
         self._announcements: set[Announcement] = set()
         self._announced: dict[bytes, int] = {}
         self._vips: set[bytes] = set()

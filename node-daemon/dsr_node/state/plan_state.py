@@ -20,7 +20,7 @@ from dsr_api.node import (
 )
 from dsr_api.plan import TABLE_VERSION, Director, DSRPlan, PlanBackend
 
-from dsr_node.state.announcer import announcer
+from dsr_node.state.announcer import announcer, announcing
 from dsr_node.state.types import Announcement, Facts, Link, Neighbour, Target
 from dsr_node.state.uplink import Address, Uplinks, carrier_of, reaches
 from dsr_node.subsystems.xdp.state import (
@@ -50,7 +50,7 @@ class PlanState:
 
     addresses: frozenset[str] = frozenset()
     targets: frozenset[Target] = frozenset()
-    to_ask: frozenset[Announcement] = frozenset()
+    to_ask: frozenset[Target] = frozenset()
     announcements: frozenset[Announcement] = frozenset()
     announced: tuple[tuple[bytes, bool], ...] = ()
     vips: frozenset[bytes] = frozenset()
@@ -144,6 +144,8 @@ class _Directing:
             for node, targets in self.peer_targets.items()
             for target in targets
         }
+        up = [d for d in plan.spec.directors if d.node == facts.node or self._is_up(d.node)]
+        self.among = announcing(up)
 
     def added_to(self, held: PlanState) -> PlanState:
         pools: list[Pool] = []
@@ -167,8 +169,8 @@ class _Directing:
         return replace(
             held,
             targets=frozenset(targets),
-            to_ask=_announcements(self._to_ask()),
-            announcements=_announcements(announced),
+            to_ask=frozenset(Target(v.text, v.uplink.index) for v in self._to_ask() if v.uplink),
+            announcements=frozenset(self._announcements(announced)),
             announced=tuple((address16(v.text), not self.others) for v in announced),
             vips=frozenset(address16(vip.text) for vip in self.vips if vip.uplink),
             frontends=frontends,
@@ -320,14 +322,17 @@ class _Directing:
 
     def _is_announced(self, vip: Vip) -> bool:
         answer = self.facts.answers.get(vip.text)
-        me = self.facts.node
-        up = [d for d in self.spec.directors if d.node == me or self._is_up(d.node)]
         return (
             answer is not None
             and not self._is_foreign(answer)
-            and announcer(vip.text, up) == me
+            and announcer(vip.text, self.among) == self.facts.node
             and not self._xdp_error(vip)
         )
+
+    def _announcements(self, vips: list[Vip]) -> Iterator[Announcement]:
+        for vip in vips:
+            if vip.uplink:
+                yield Announcement(vip.text, vip.uplink.index, vip.uplink.mac, self.among)
 
     def _is_foreign(self, mac: str) -> bool:
         """Whether a MAC is neither ours nor another director's."""
@@ -360,10 +365,6 @@ class _Directing:
                 message += f". It is backend {backend.address}: a real server needs arp_ignore=1"
                 break
         return _not_applied(self.name, ADDRESS_CONFLICT, message, vip.text)
-
-
-def _announcements(vips: list[Vip]) -> frozenset[Announcement]:
-    return frozenset(Announcement(v.text, v.uplink.index) for v in vips if v.uplink)
 
 
 def _version(address: str) -> int:

@@ -44,7 +44,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A neighbour whose MAC this node keeps resolved: a backend or a peer director."""
+    """An address that is asked for on an interface's segment: of a neighbour whose MAC this node
+    keeps resolved (a backend or a peer director), or a VIP."""
 
     address: str
     ifindex: int
@@ -92,10 +93,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A VIP and the interface on whose segment its announcer answers for it."""
+    """A VIP that this node answers for, and what the segment was told of it with.
+
+    `mac` is that of interface `ifindex`, `among` names the directors that share the VIPs out while
+    this holds. When either becomes another, caches may hold a MAC that is of the past or will be,
+    so that the segment is told anew: after a take-over that only one side has noticed, too.
+    """
 
     vip: str
     ifindex: int
+    mac: str
+    among: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ class NodeState:
     addresses: frozenset[str] = frozenset()
     sysctls: Mapping[str, int] = field(default_factory=dict)
     targets: frozenset[Target] = frozenset()
-    to_ask: frozenset[Announcement] = frozenset()
+    to_ask: frozenset[Target] = frozenset()
     announcements: frozenset[Announcement] = frozenset()
     director: DirectorState = field(default_factory=DirectorState)
     problems: tuple[PlanNotApplied, ...] = ()

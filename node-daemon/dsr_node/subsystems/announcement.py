@@ -10,8 +10,9 @@ import struct
 from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from zlib import crc32
 
-from dsr_node.state.types import Announcement
+from dsr_node.state.types import Announcement, Target
 from dsr_node.subsystems.base import Change, difference
 from dsr_node.subsystems.frames import Heard, mac_text, solicited_node
 from dsr_node.subsystems.schedule import Schedule
@@ -29,6 +30,9 @@ from the first value to the last. He who answers may just be about to yield."""
 
 REPEAT = 1.0
 """Seconds after which a take-over is told once more."""
+
+RETELL = 60.0
+"""Seconds between two times that a VIP is told without any reason."""
 
 _PER_TICK = 250
 _GROUPS_PER_TICK = 10
@@ -50,15 +54,15 @@ class Asker:
 
     Whether somebody is another LB node counts when he answers: one that has announced a VIP and
     directs no more must not look like a stranger to those who take it over.
-    `ask(announcement)` sends one question; `changed()` is called after `answers` has become another
+    `ask(target)` sends one question; `changed()` is called after `answers` has become another
     value. Our own MAC is never heard (see Segment.receive).
     """
 
-    def __init__(self, ask: Callable[[Announcement], None], changed: Callable[[], None]) -> None:
+    def __init__(self, ask: Callable[[Target], None], changed: Callable[[], None]) -> None:
         self._ask = ask
         self._changed = changed
-        self._asked: dict[Announcement, _Asked] = {}
-        self._schedule: Schedule[tuple[Announcement, _Asked]] = Schedule()
+        self._asked: dict[Target, _Asked] = {}
+        self._schedule: Schedule[tuple[Target, _Asked]] = Schedule()
         self._peers: Set[str] = frozenset()
         self.answers: Mapping[str, str] = {}
 
@@ -72,36 +76,36 @@ class Asker:
         """When the next tick is needed."""
         return self._schedule.next
 
-    def keep(self, wanted: frozenset[Announcement], peers: Set[str], now: float) -> None:
+    def keep(self, wanted: frozenset[Target], peers: Set[str], now: float) -> None:
         """Asks for what is new; forgets the answers for what is gone. `peers`: MACs of LB nodes."""
         self._peers = peers
         change = difference(wanted, frozenset(self._asked), frozenset(self._asked))
-        for announcement in sorted(change.add, key=lambda a: a.vip):
-            self._asked[announcement] = asked = _Asked()
-            self._schedule.at(now, (announcement, asked))
-        for announcement in change.remove:
-            del self._asked[announcement]
+        for target in sorted(change.add, key=lambda t: t.address):
+            self._asked[target] = asked = _Asked()
+            self._schedule.at(now, (target, asked))
+        for target in change.remove:
+            del self._asked[target]
         if change.remove:
-            kept = {announcement.vip for announcement in self._asked}
+            kept = {target.address for target in self._asked}
             self.answers = {vip: mac for vip, mac in self.answers.items() if vip in kept}
 
     def tick(self, now: float) -> None:
         """Sends the questions whose turn it is, and closes those that have had time enough."""
         closed: dict[str, str] = {}
-        for announcement, asked in self._schedule.due(now, _PER_TICK):
-            if self._asked.get(announcement) is not asked:
+        for target, asked in self._schedule.due(now, _PER_TICK):
+            if self._asked.get(target) is not asked:
                 continue
             if asked.questions < QUESTIONS:
                 if not asked.questions:
                     asked.answer = ""  # what was said before this round says nothing about now
-                self._ask(announcement)
+                self._ask(target)
                 asked.questions += 1
-                self._schedule.at(now + SPACING, (announcement, asked))
+                self._schedule.at(now + SPACING, (target, asked))
                 continue
-            closed[announcement.vip] = "" if asked.answer in self._peers else asked.answer
+            closed[target.address] = "" if asked.answer in self._peers else asked.answer
             if asked.answer:
                 asked.questions = 0
-                self._schedule.at(now + asked.pause, (announcement, asked))
+                self._schedule.at(now + asked.pause, (target, asked))
                 asked.pause = min(2 * asked.pause, LAST_AGAIN)
         if any(self.answers.get(vip) != answer for vip, answer in closed.items()):
             self.answers = {**self.answers, **closed}
@@ -109,13 +113,21 @@ class Asker:
 
     def heard(self, ifindex: int, heard: Heard) -> None:
         """Somebody said where an address is."""
-        announcement = Announcement(heard.address, ifindex)
-        if announcement in self._asked:
-            self._asked[announcement].answer = mac_text(heard.mac)
+        target = Target(heard.address, ifindex)
+        if target in self._asked:
+            self._asked[target].answer = mac_text(heard.mac)
+
+
+@dataclass(slots=True)
+class _Told:
+    """How often the segment has been told of a VIP."""
+
+    times: int = 0
 
 
 class Announcer:
-    """Tells the segment of VIPs that have come to this node: at once, and again a second later.
+    """Tells the segment of VIPs: of one that has come to this node at once and again a second
+    later, and of each now and then, for caches that have missed it or believed somebody else.
 
     For IPv6 it joins each VIP's solicited-node group, or a switch with MLD snooping keeps the
     solicitations to itself (RFC 4541); the kernel answers the MLD queries. `tell(announcement)`
@@ -126,8 +138,8 @@ class Announcer:
 
     def __init__(self, tell: Callable[[Announcement], None]) -> None:
         self._tell = tell
-        self._announced: frozenset[Announcement] = frozenset()
-        self._schedule: Schedule[tuple[Announcement, int]] = Schedule()
+        self._told: dict[Announcement, _Told] = {}
+        self._schedule: Schedule[tuple[Announcement, _Told]] = Schedule()
         self._wanted_groups: frozenset[tuple[str, int]] = frozenset()
         self._groups = Groups()
 
@@ -137,8 +149,8 @@ class Announcer:
         return self._schedule.next if self._groups.joined == self._wanted_groups else 0.0
 
     def read(self) -> frozenset[Announcement]:
-        """The VIPs that the segment has been told of."""
-        return self._announced
+        """What the segment has been told."""
+        return frozenset(self._told)
 
     def diff(
         self, wanted: frozenset[Announcement], held: frozenset[Announcement]
@@ -147,24 +159,40 @@ class Announcer:
         return difference(wanted, held, held)
 
     def apply(self, change: Change[Announcement], now: float) -> None:
-        """Schedules what is to be told. Yielding is silent: the next announcer tells."""
-        for announcement in sorted(change.add, key=lambda a: a.vip):
-            self._schedule.at(now, (announcement, 0))
-        self._announced = (self._announced | change.add) - change.remove
+        """Schedules what is to be told, VIPs that are new here first. Yielding is silent: the next
+        announcer tells."""
+        here = {_place(announcement) for announcement in self._told}
+        for announcement in change.remove:
+            del self._told[announcement]
+        for announcement in sorted(change.add, key=lambda a: (_place(a) in here, a.vip)):
+            self._told[announcement] = told = _Told()
+            self._schedule.at(now, (announcement, told))
         self._wanted_groups = frozenset(
             (solicited_node(announcement.vip), announcement.ifindex)
-            for announcement in self._announced
+            for announcement in self._told
             if ":" in announcement.vip
         )
 
     def tick(self, now: float) -> None:
         """Tells the segment what is due, and joins or leaves some groups. Raises OSError."""
-        for announcement, count in self._schedule.due(now, _PER_TICK):
-            if announcement in self._announced:
+        for announcement, told in self._schedule.due(now, _PER_TICK):
+            if self._told.get(announcement) is told:
                 self._tell(announcement)
-                if count == 0:
-                    self._schedule.at(now + REPEAT, (announcement, 1))
+                told.times += 1
+                self._schedule.at(now + _pause(announcement.vip, told.times), (announcement, told))
         self._groups.approach(self._wanted_groups)
+
+
+def _place(announcement: Announcement) -> tuple[str, int, str]:
+    return announcement.vip, announcement.ifindex, announcement.mac
+
+
+def _pause(vip: str, times: int) -> float:
+    """Seconds after which a VIP that has been told so often is told again. The third time is spread
+    over all VIPs, so that they never come all at once again."""
+    if times == 1:
+        return REPEAT
+    return RETELL * crc32(vip.encode()) / 2**32 if times == 2 else RETELL
 
 
 class Groups:

@@ -45,7 +45,7 @@ class Neighbourhood:
 
     def keep(self, state: NodeState, network: Network) -> None:
         """Watches the state's targets and asks for its VIPs. Raises OSError."""
-        used = {t.ifindex for t in state.targets} | {a.ifindex for a in state.to_ask}
+        used = {t.ifindex for t in state.targets} | {t.ifindex for t in state.to_ask}
         self._segments.keep(link for link in network.links if link.index in used and link.mac)
         now = asyncio.get_running_loop().time()
         change = self.neighbours.diff(state.targets, self.neighbours.read())
@@ -104,11 +104,11 @@ class Neighbourhood:
             source = segment.source_for(target.address)
             segment.send(question(segment.mac, source, target.address, mac))
 
-    def _ask_for_vip(self, asked: Announcement) -> None:
+    def _ask_for_vip(self, asked: Target) -> None:
         if asked.ifindex in self._segments:
             segment = self._segments[asked.ifindex]
-            nobody = NOBODY_IPV6 if ":" in asked.vip else NOBODY_IPV4
-            segment.send(question(segment.mac, nobody, asked.vip))
+            nobody = NOBODY_IPV6 if ":" in asked.address else NOBODY_IPV4
+            segment.send(question(segment.mac, nobody, asked.address))
 
     def _tell(self, announced: Announcement) -> None:
         if announced.ifindex in self._segments:

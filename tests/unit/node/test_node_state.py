@@ -105,7 +105,7 @@ def test_what_is_wanted_hangs_together(some: dict[str, DSRPlan], given_facts: Fa
     assert {key.vip for key in director.frontends} <= director.vips
     assert director.vips <= {address16(vip) for vip in state.addresses}
     assert set(director.announced) == {address16(a.vip) for a in state.announcements}
-    assert state.announcements <= state.to_ask
+    assert {Target(a.vip, a.ifindex) for a in state.announcements} <= state.to_ask
     assert all(given_facts.answers[a.vip] is not None for a in state.announcements)
     assert bool(state.sysctls) == any(":" not in vip for vip in state.addresses)
     for pool in director.pools.values():
@@ -151,7 +151,9 @@ def test_a_director_holds_forwards_asks_and_announces() -> None:
         "ipv4/conf/eth0/arp_announce": 2,
     }
     assert state.targets == {Target("10.0.1.1", 2)}
-    assert state.announcements == {Announcement("10.0.9.1", 2), Announcement("fd00::9:1", 2)}
+    assert state.announcements == {
+        Announcement(vip, 2, ETH0.mac, ("lb1",)) for vip in ("10.0.9.1", "fd00::9:1")
+    }
     assert set(state.director.announced.values()) == {FOREVER}
     assert state.director.attachments == (Attachment("eth0", 2, bytes.fromhex("020000000001")),)
     (backend,) = state.director.pools[POOL].backends
@@ -182,7 +184,7 @@ def test_ipv6_alone_needs_no_sysctl() -> None:
 
 def test_a_vip_is_asked_for_before_it_has_frontends_and_announced_only_after() -> None:
     early = node_state(named(plan(ports=())), facts())
-    assert early.to_ask == {Announcement("10.0.9.1", 2)}
+    assert early.to_ask == {Target("10.0.9.1", 2)}
     assert not early.announcements
     unasked = node_state(named(plan()), facts(answers={}))
     assert unasked.to_ask
@@ -220,6 +222,22 @@ def test_the_vips_of_a_peer_that_is_down_come_here(gone: dict[str, object]) -> N
     vips = tuple(f"10.0.9.{i}" for i in range(1, 20))
     state = node_state(named(plan(vips=vips, directors=("lb1", "lb2"))), facts(**gone))
     assert len(state.announcements) == len(vips)
+
+
+def test_the_segment_is_told_anew_when_a_director_comes_or_goes_or_our_mac_changes() -> None:
+    """Whoever comes or goes may have told, or may tell, that the VIPs are at his MAC."""
+    vips = tuple(f"10.0.9.{i}" for i in range(1, 20))
+    shared = plan(vips=vips, directors=("lb1", "lb2"))
+    both = node_state(named(shared), facts()).announcements
+    moved = replace(NETWORK, links=(replace(ETH0, mac="02:00:00:00:00:77"),))
+    for changed in (
+        node_state(named(shared), facts(stale_peers=frozenset({"lb2"}))),
+        node_state(named(replaced_directors(shared, lb2=False)), facts()),
+        node_state(named(shared), facts(network=moved)),
+    ):
+        assert {a.vip for a in changed.announcements} >= {a.vip for a in both}
+        assert not changed.announcements & both
+        assert changed.to_ask == node_state(named(shared), facts()).to_ask, "not asked anew"
 
 
 def test_a_peer_that_may_not_announce_leaves_its_vips_to_this_node() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,7 +20,7 @@ from scapy.packet import Raw
 
 OURS, THEIRS = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 TARGET = Target("10.0.1.1", 2)
-VIP = Announcement("10.0.9.1", 2)
+VIP = Target("10.0.9.1", 2)
 NO_PEERS: frozenset[str] = frozenset()
 
 
@@ -326,7 +327,7 @@ def test_a_target_taken_away_is_asked_no_more(clock: Clock) -> None:
 def _asker() -> tuple[Asker, list[str], list[None]]:
     asked: list[str] = []
     changes: list[None] = []
-    return Asker(lambda a: asked.append(a.vip), lambda: changes.append(None)), asked, changes
+    return Asker(lambda t: asked.append(t.address), lambda: changes.append(None)), asked, changes
 
 
 def _ask(asker: Asker, begin: float, seconds: float) -> None:
@@ -340,8 +341,8 @@ def test_three_questions_then_nobody_has_it() -> None:
     _ask(asker, 0.0, 0.125)
     assert not asker.settled
     _ask(asker, 0.15, 0.1)
-    assert asked == [VIP.vip] * 3
-    assert asker.answers == {VIP.vip: ""}
+    assert asked == [VIP.address] * 3
+    assert asker.answers == {VIP.address: ""}
     assert asker.settled
     assert len(changes) == 1
     _ask(asker, 1.0, 2 * LAST_AGAIN)
@@ -352,11 +353,11 @@ def test_an_answer_is_kept_and_asked_for_again() -> None:
     asker, _, changes = _asker()
     asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
     asker.tick(0.0)
-    asker.heard(2, Heard(VIP.vip, THEIRS))
+    asker.heard(2, Heard(VIP.address, THEIRS))
     _ask(asker, 0.025, 0.3)
-    assert asker.answers == {VIP.vip: frames.mac_text(THEIRS)}
+    assert asker.answers == {VIP.address: frames.mac_text(THEIRS)}
     _ask(asker, 0.4, FIRST_AGAIN + 0.3)
-    assert asker.answers == {VIP.vip: ""}, "nobody has answered the second time"
+    assert asker.answers == {VIP.address: ""}, "nobody has answered the second time"
     assert len(changes) == 2
 
 
@@ -364,11 +365,11 @@ def test_what_is_said_between_two_rounds_is_no_answer() -> None:
     asker, _, _ = _asker()
     asker.keep(frozenset({VIP}), NO_PEERS, 0.0)
     asker.tick(0.0)
-    asker.heard(2, Heard(VIP.vip, THEIRS))
+    asker.heard(2, Heard(VIP.address, THEIRS))
     _ask(asker, 0.025, 0.3)
-    asker.heard(2, Heard(VIP.vip, THEIRS))  # its last word
+    asker.heard(2, Heard(VIP.address, THEIRS))  # its last word
     _ask(asker, 0.4, FIRST_AGAIN + 0.3)
-    assert asker.answers == {VIP.vip: ""}
+    assert asker.answers == {VIP.address: ""}
 
 
 def test_who_goes_on_answering_is_asked_more_and_more_seldom() -> None:
@@ -379,7 +380,7 @@ def test_who_goes_on_answering_is_asked_more_and_more_seldom() -> None:
         before = len(asked)
         asker.tick(step * 0.025)
         if len(asked) > before:
-            asker.heard(2, Heard(VIP.vip, THEIRS))
+            asker.heard(2, Heard(VIP.address, THEIRS))
             if len(asked) % 3 == 1:
                 rounds.append(step * 0.025)
     pauses = [round(b - a) for a, b in itertools.pairwise(rounds)]
@@ -391,15 +392,15 @@ def test_an_answer_of_who_was_a_load_balancer_then_is_no_stranger_s_later() -> N
     asker, _, changes = _asker()
     asker.keep(frozenset({VIP}), {frames.mac_text(THEIRS)}, 0.0)
     asker.tick(0.0)
-    asker.heard(2, Heard(VIP.vip, THEIRS))
+    asker.heard(2, Heard(VIP.address, THEIRS))
     _ask(asker, 0.025, 0.3)
-    assert asker.answers == {VIP.vip: ""}
+    assert asker.answers == {VIP.address: ""}
     asker.keep(frozenset({VIP}), NO_PEERS, 0.4)
-    assert asker.answers == {VIP.vip: ""}, "it has yielded meanwhile, or is about to"
+    assert asker.answers == {VIP.address: ""}, "it has yielded meanwhile, or is about to"
     for step in range(int((FIRST_AGAIN + 0.5) / 0.025)):
         asker.tick(0.4 + step * 0.025)
-        asker.heard(2, Heard(VIP.vip, THEIRS))
-    assert asker.answers == {VIP.vip: frames.mac_text(THEIRS)}, "it goes on: a conflict"
+        asker.heard(2, Heard(VIP.address, THEIRS))
+    assert asker.answers == {VIP.address: frames.mac_text(THEIRS)}, "it goes on: a conflict"
     assert len(changes) == 2
 
 
@@ -413,7 +414,7 @@ def test_a_vip_that_leaves_is_asked_for_anew_when_it_is_back() -> None:
     assert not asker.settled
     _ask(asker, 2.0, 0.5)
     assert len(asked) == 6
-    assert asker.answers == {VIP.vip: ""}
+    assert asker.answers == {VIP.address: ""}
 
 
 def test_a_vip_that_comes_back_while_it_is_asked_for_gets_the_whole_time() -> None:
@@ -426,27 +427,90 @@ def test_a_vip_that_comes_back_while_it_is_asked_for_gets_the_whole_time() -> No
     assert asker.answers == {}
 
 
-def test_a_take_over_is_told_twice_and_a_yield_not_at_all() -> None:
-    told: list[str] = []
-    announcer = Announcer(lambda a: told.append(a.vip))
-    announcer.apply(announcer.diff(frozenset({VIP}), announcer.read()), 0.0)
-    announcer.tick(0.0)
-    assert told == [VIP.vip]
-    announcer.tick(1.0)
-    announcer.tick(9.0)
-    assert told == [VIP.vip] * 2
-    announcer.apply(announcer.diff(frozenset(), announcer.read()), 10.0)
-    announcer.tick(20.0)
-    assert told == [VIP.vip] * 2
+def announced(vip: str, *, mac: str = MAC, among: tuple[str, ...] = ("lb1",)) -> Announcement:
+    return Announcement(vip, 2, mac, among)
 
 
-def test_many_are_told_at_a_limited_rate() -> None:
-    told: list[str] = []
-    announcer = Announcer(lambda a: told.append(a.vip))
-    many = frozenset(Announcement(f"10.1.{i >> 8}.{i & 255}", 2) for i in range(5000))
-    announcer.apply(announcer.diff(many, announcer.read()), 0.0)
-    announcer.tick(0.0)
-    assert len(told) <= 250
-    for step in range(1, 36):
-        announcer.tick(step * 0.025)
-    assert len(told) == 5000, "all of them within 0.9 s"
+class Telling:
+    """An announcer that ticks every 25 ms, and when it told which VIP."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.told: list[tuple[float, str]] = []
+        self._announcer = Announcer(lambda a: self.told.append((self.now, a.vip)))
+
+    def hold(self, *wanted: Announcement) -> None:
+        change = self._announcer.diff(frozenset(wanted), self._announcer.read())
+        self._announcer.apply(change, self.now)
+
+    def run(self, seconds: float) -> list[tuple[float, str]]:
+        """What is told meanwhile."""
+        before, end = len(self.told), self.now + seconds
+        while self.now < end:
+            self._announcer.tick(self.now)
+            self.now += 0.025
+        return self.told[before:]
+
+
+@pytest.fixture
+def telling() -> Telling:
+    return Telling()
+
+
+ONE = announced("10.0.9.1")
+
+
+def test_a_take_over_is_told_twice_and_a_yield_not_at_all(telling: Telling) -> None:
+    telling.hold(ONE)
+    told = telling.run(1.5)
+    assert [round(when, 1) for when, _ in told] == [0.0, 1.0]
+    telling.hold()
+    assert telling.run(200) == []
+
+
+def test_a_vip_is_told_each_minute_while_it_is_here(telling: Telling) -> None:
+    many = [announced(f"10.0.{i >> 8}.{i & 255}") for i in range(600)]
+    telling.hold(*many)
+    telling.run(1.5)
+    first, second = telling.run(60), telling.run(60)
+    assert sorted(vip for _, vip in first) == sorted(vip for _, vip in second)
+    assert {vip for _, vip in first} == {each.vip for each in many}
+    assert max(Counter(int(when) for when, _ in first).values()) < 30, "10 a second, more or less"
+
+
+def test_a_vip_that_goes_and_comes_often_is_told_no_more_often_for_it(telling: Telling) -> None:
+    for _ in range(10):
+        telling.hold(ONE)
+        telling.run(3)
+        telling.hold()
+    telling.hold(ONE)
+    telling.run(63)
+    assert len(telling.run(120)) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [announced(ONE.vip, mac="02:00:00:00:00:77"), announced(ONE.vip, among=("lb1", "lb2"))],
+)
+def test_what_changes_about_a_vip_is_told(telling: Telling, other: Announcement) -> None:
+    telling.hold(ONE)
+    telling.run(1.5)
+    telling.hold(other)
+    assert [vip for _, vip in telling.run(0.5)] == [ONE.vip]
+
+
+def test_what_comes_is_told_before_what_was_here(telling: Telling) -> None:
+    here = [announced(f"10.1.{i >> 8}.{i & 255}") for i in range(1000)]
+    telling.hold(*here)
+    telling.run(1.5)
+    both = ("lb1", "lb2")
+    come = announced("10.2.0.0", among=both)
+    telling.hold(*(announced(each.vip, among=both) for each in here), come)
+    assert telling.run(0.5)[0][1] == come.vip
+
+
+def test_many_are_told_at_a_limited_rate(telling: Telling) -> None:
+    telling.hold(*(announced(f"10.1.{i >> 8}.{i & 255}") for i in range(5000)))
+    assert len(telling.run(0.025)) <= 250
+    telling.run(0.875)
+    assert len(telling.told) == 5000, "all of them within 0.9 s"
