@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from dsr_node.subsystems.xdp.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Config:
     - `uplink`: override of the uplink choice, "" for none; it wins over the Node's annotation.
     - `sys_net`: where /proc/sys/net is; in a pod a hostPath mounted elsewhere.
     - `listen_address`, `listen_port`: of the HTTP endpoint.
+    - `limits`: how much the maps of XDP hold, where they are not pinned yet.
     - `kubeconfig`: None: the pod's service account. `namespace`: the operator's own.
     """
 
@@ -27,6 +30,7 @@ class Config:
     listen_port: int = 9787
     kubeconfig: Path | None = None
     namespace: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def plans_on_disk(self) -> Path:

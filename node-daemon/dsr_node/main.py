@@ -8,9 +8,12 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,8 +27,11 @@ from dsr_node.observe.sight import Passes, Sight
 from dsr_node.source.directory import DirectorySource
 from dsr_node.subsystems.base import SubsystemError
 from dsr_node.subsystems.kernel import Kernel
+from dsr_node.subsystems.xdp.limits import Limits
+from dsr_node.table.word import MAX_ID
 
 _PATH = click.Path(path_type=Path)
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 _log = logging.getLogger("dsr_node")
 
 
@@ -37,9 +43,31 @@ def _sys_net() -> Path:
     return _MOUNTED_SYS_NET if _MOUNTED_SYS_NET.is_dir() else Config.sys_net
 
 
+def limits_of(command: Callable[..., None]) -> Callable[..., None]:
+    """Options --max-frontends, --max-backends, ...: one for each of Limits, as one argument."""
+
+    @wraps(command)
+    def with_limits(**options: Any) -> None:
+        limits = Limits(**{each.name: options.pop(f"max_{each.name}") for each in fields(Limits)})
+        command(limits=limits, **options)
+
+    for each in reversed(fields(Limits)):
+        with_limits = click.option(
+            f"--max-{each.name}",
+            envvar=f"DSR_MAX_{each.name.upper()}",
+            type=click.IntRange(2, MAX_ID + 1 if each.name == "backends" else 1 << 24),
+            default=each.default,
+            show_default=True,
+            help="Room in the maps of XDP. Pinned maps keep theirs until --cleanup.",
+        )(with_limits)
+    return with_limits
+
+
 @click.command()
 @click.option("--node-name", envvar="NODE_NAME", help="This node's name. Default: the host name.")
-@click.option("--plans", type=_PATH, help="Take plans from DSRPlan files here; no cluster needed.")
+@click.option(
+    "--plans", type=_DIRECTORY, help="Take plans from DSRPlan files here; no cluster needed."
+)
 @click.option("--cleanup", is_flag=True, help="Undo all that the daemon did to this kernel; exit.")
 @click.option("--state-dir", type=_PATH, default=Config.state_dir, show_default=True)
 @click.option("--bpffs", type=_PATH, default=Config.bpffs, show_default=True)
@@ -69,7 +97,8 @@ def _sys_net() -> Path:
     show_default=True,
 )
 @click.option("--kubeconfig", type=_PATH, envvar="KUBECONFIG", help="Default: service account.")
-@click.option("--namespace", envvar="POD_NAMESPACE", default="dsr-operator", show_default=True)
+@click.option("--namespace", envvar="POD_NAMESPACE", default="dsr-system", show_default=True)
+@limits_of
 @click.option("--log-level", default="info", show_default=True)
 def main(*, node_name: str | None, cleanup: bool, log_level: str, **options: object) -> None:
     """Makes this node direct and serve the VIPs of DSRServices."""
@@ -80,7 +109,7 @@ def main(*, node_name: str | None, cleanup: bool, log_level: str, **options: obj
     try:
         with _alone(config.state_dir):
             if cleanup:
-                Kernel(config).clean_up()
+                click.echo(Kernel(config).clean_up())
             else:
                 asyncio.run(_run(config))
     except (OSError, SubsystemError, AccessError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -345,13 +345,42 @@ def test_what_does_not_fit_is_that_plans_problem_alone(node: Node) -> None:
     assert [each.reason for each in node.hold(bad).problems] == ["NoTable"]
 
 
-def test_a_plan_that_grows_too_large_keeps_what_it_has(node: Node) -> None:
+def held(node: Node, desired: DirectorState) -> Changes:
+    """As the kernel's pass does it: until nothing waits for what leaves."""
+    while (changes := node.hold(desired)).unfinished:
+        assert changes
+    return changes
+
+
+def test_a_plan_that_grows_too_large_leaves_out_those_who_do_not_fit(node: Node) -> None:
     node.hold(BASE)
-    before = node.words(BASE.pools[DNS]).tolist()
-    crowd = tuple(backend(number) for number in range(20, 40))
-    changes = node.hold(state(pool(WEB, *THREE), pool(DNS, *crowd)))
-    assert [each.plan for each in changes.problems] == ["infra.dns"]
-    assert node.words(BASE.pools[DNS]).tolist() == before
+    crowd = pool(DNS, *(backend(number) for number in range(20, 40)))
+    desired = state(pool(WEB, *THREE), crowd)
+    changes = held(node, desired)
+    (problem,) = changes.problems
+    assert problem.plan == "infra.dns"
+    assert "8 backends are left out" in problem.message
+    assert "--max-backends" in problem.message
+    assert not node.hold(desired)
+    fitting = replace(crowd, backends=crowd.backends[:12])
+    assert unpack(node.words(fitting)).current.tolist() == wanted_handles(node, fitting)
+
+
+def test_in_a_full_map_backends_fail_and_leave_as_ever(bpffs: Path) -> None:
+    with Node(bpffs / "dsr", replace(LIMITS, backends=4)) as node:
+        node.hold(state(pool(WEB, *THREE)))
+        failed = replace(backend(1), failed=True)
+        new = pool(WEB, failed, backend(2), backend(4))
+        desired = replace(state(new), announced={VIP4: FOREVER, address16("192.0.2.11"): 5})
+        first = node.hold(desired)
+        assert first.unfinished
+        less = pool(WEB, failed, backend(2))
+        assert unpack(node.words(less)).current.tolist() == wanted_handles(node, less)
+        assert node.observed().announced == {VIP4: FOREVER}
+        assert not node.hold(desired).problems
+        assert not node.hold(desired)
+        assert unpack(node.words(new)).current.tolist() == wanted_handles(node, new)
+        assert node.observed().announced == desired.announced
 
 
 def test_packets_are_forwarded_and_counted(node: Node) -> None:
@@ -393,12 +422,28 @@ def test_leases_are_renewed_alone(node: Node) -> None:
     assert node.observed().announced == {VIP4: 77, VIP6: 10**18}
 
 
-def test_other_limits_than_the_pinned_maps_are_an_error_that_helps(node: Node) -> None:
+@pytest.mark.parametrize("factor", [2, 0.5])
+def test_pinned_maps_keep_their_sizes_and_it_is_told(
+    node: Node, factor: float, caplog: pytest.LogCaptureFixture
+) -> None:
     node.hold(BASE)
-    with Node(node.pins, replace(LIMITS, flows=128)) as other:
-        with pytest.raises(IncompatibleMapError, match=r"flows.*--cleanup"):
-            other.hold(BASE)
-        other.xdp.remove_all()
+    other = {each.name: int(getattr(LIMITS, each.name) * factor) for each in fields(LIMITS)}
+    with Node(node.pins, Limits(**other)) as again:
+        assert not again.hold(BASE)
+        assert again.observed().limits == LIMITS
+        assert "keep their sizes" in caplog.text
+        assert "--cleanup" in caplog.text
+        again.xdp.remove_all()
+        again.hold(BASE)
+        assert again.observed().limits == Limits(**other)
+
+
+def test_a_pinned_map_of_another_version_is_an_error_that_helps(node: Node) -> None:
+    node.pins.mkdir()
+    in_the_way(node.pins / "flows")
+    with pytest.raises(IncompatibleMapError, match=r"flows.*--cleanup"):
+        node.observed()
+    node.xdp.remove_all()
     assert not node.pins.exists()
 
 

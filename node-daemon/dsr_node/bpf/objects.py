@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +16,7 @@ from dsr_node.bpf.programs import Program
 
 
 class IncompatibleMapError(BpfError):
-    """A pinned map was made by another version, or with other limits."""
+    """A pinned map was made by another version."""
 
 
 class Object:
@@ -26,7 +27,8 @@ class Object:
     ) -> None:
         """Loads `path`, with the max_entries in `sizes` for the maps named there.
 
-        Maps pinned in `pins` are used as they are, the others are created and pinned there.
+        Maps pinned in `pins` are used as they are, with the sizes they have; the others are created
+        and pinned there.
         Raises IncompatibleMapError, or BpfError with the verifier's last words.
         """
         libbpf.said()
@@ -36,7 +38,7 @@ class Object:
             handles = self._map_handles()
             for name, entries in (sizes or {}).items():
                 check(libbpf.map_set_max_entries(handles[name], entries), f"size of {name}")
-            reused = self._reuse(handles, pins) if pins else set()
+            reused = self._reuse(handles, pins, sizes or {}) if pins else set()
             self._load(path)
             for name, handle in handles.items():
                 self.maps[name] = Map(os.dup(libbpf.map_fd(handle)), name)
@@ -81,7 +83,7 @@ class Object:
             handle = libbpf.object_next_map(self._object, handle)
         return handles
 
-    def _reuse(self, handles: Mapping[str, int], pins: Path) -> set[str]:
+    def _reuse(self, handles: Mapping[str, int], pins: Path, sizes: Mapping[str, int]) -> set[str]:
         reused = set()
         for name, handle in handles.items():
             path = pins / name
@@ -90,13 +92,14 @@ class Object:
             pinned = Map.open(path)
             try:
                 wanted = _wanted_shape(handle)
+                if name in sizes:
+                    wanted = replace(wanted, max_entries=pinned.shape.max_entries)
                 if pinned.shape != wanted:
                     raise IncompatibleMapError(
                         errno.EEXIST,
-                        f"the pinned map {path} does not fit this version and its limits: it is "
-                        f"{pinned.shape}, needed is {wanted}. Give the limits it was made with, or "
-                        "run `dsr-node --cleanup` on this node, which forgets the flows, and start "
-                        "again",
+                        f"the pinned map {path} is not of this version: it is {pinned.shape}, "
+                        f"needed is {wanted}. Run `dsr-node --cleanup` on this node, which forgets "
+                        "the flows, and start again",
                     )
                 check(libbpf.map_reuse_fd(handle, pinned.fd), f"use pinned map {path}")
             finally:

@@ -44,7 +44,7 @@ class Kernel:
     def __init__(self, config: Config) -> None:
         self.addresses = Addresses()
         self.sysctls = Sysctls(config.sys_net, config.state_dir)
-        self.xdp = XdpSubsystem(config.bpffs)
+        self.xdp = XdpSubsystem(config.bpffs, config.limits)
         self.swept = Swept()
         self._refused: Set[str] = frozenset()
         self._modes: Mapping[str, Mode] = {}
@@ -76,9 +76,9 @@ class Kernel:
         self._add_first(state, outcome)
         self._step(outcome, "xdp", unleased, lambda: self._direct(state, outcome))
         if "xdp" not in outcome.errors:  # else a packet still forwarded here might find no VIP
-            self._step(outcome, "addresses", None, lambda: self._remove_addresses(state))
+            self._step(outcome, "addresses", None, lambda: bool(self._remove_addresses(state)))
         if not outcome.errors:
-            self._step(outcome, "sysctls", None, lambda: self._restore_sysctls(state))
+            self._step(outcome, "sysctls", None, lambda: bool(self._restore_sysctls(state)))
         return outcome
 
     def sweep(self) -> None:
@@ -89,12 +89,18 @@ class Kernel:
         """Moves the ends of ARP / NS leases. Raises OSError."""
         self.xdp.renew(announced)
 
-    def clean_up(self) -> None:
-        """Leaves the kernel as it was found. Raises SubsystemError or OSError; safe to repeat."""
+    def clean_up(self) -> str:
+        """Leaves the kernel as it was found, and tells what that took. Raises SubsystemError or
+        OSError; safe to repeat."""
+        programs = len(self.xdp.modes())
         self.xdp.remove_all()
-        self._remove_addresses(NodeState())
-        self._restore_sysctls(NodeState())
+        addresses = self._remove_addresses(NodeState())
+        sysctls = self._restore_sysctls(NodeState())
         shutil.rmtree(self._plans_on_disk, ignore_errors=True)
+        return (
+            f"XDP programs taken off: {programs}; addresses removed: {addresses}; "
+            f"sysctls restored: {sysctls}"
+        )
 
     def has_other_sysctls(self, state: NodeState) -> bool:
         """Whether a sysctl has been changed: nothing tells of that, so it is looked at."""
@@ -135,10 +141,10 @@ class Kernel:
         self.sysctls.add(change.add)
         return bool(change.add)
 
-    def _restore_sysctls(self, state: NodeState) -> bool:
+    def _restore_sysctls(self, state: NodeState) -> int:
         change = self.sysctls.diff(state.sysctls, self.sysctls.read(state.sysctls))
         self.sysctls.remove(change.remove)
-        return False
+        return len(change.remove)
 
     def _add(self, state: NodeState, outcome: Outcome) -> bool:
         change = self.addresses.diff(state.addresses, self.addresses.read())
@@ -146,18 +152,22 @@ class Kernel:
         self._refused = outcome.refused.keys()
         return change.add > outcome.refused.keys()
 
-    def _remove_addresses(self, state: NodeState) -> bool:
+    def _remove_addresses(self, state: NodeState) -> int:
         change = self.addresses.diff(state.addresses, self.addresses.read())
         self.addresses.remove(change.remove)
-        return False
+        return len(change.remove)
 
     def _renew(self, state: NodeState) -> bool:
         self.renew(state.director.announced)
         return False
 
     def _direct(self, state: NodeState, outcome: Outcome) -> bool:
-        change = self.xdp.diff(state.director, self.xdp.read())
-        outcome.problems = self.xdp.apply(change)
+        added, unfinished = False, True
+        while unfinished:
+            change = self.xdp.diff(state.director, self.xdp.read())
+            outcome.problems = self.xdp.apply(change)
+            unfinished = change.unfinished and outcome.problems == tuple(change.problems)
+            # A lease's end moves on with every pass.
+            added |= bool(replace(change, announced_in={}))
         outcome.modes = self._modes = self.xdp.modes()
-        # A lease's end moves on with every pass, and what failed is tried again with every pass.
-        return not outcome.problems and bool(replace(change, announced_in={}))
+        return added and not outcome.problems  # what failed is tried again with every pass

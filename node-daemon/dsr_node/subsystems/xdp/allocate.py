@@ -15,6 +15,14 @@ class NoRoomError(Exception):
     """A map is full; the text says which and what to do."""
 
 
+def more_room(limit: str) -> str:
+    """What to do about a full map: `limit` as in Limits."""
+    return (
+        f"give dsr-node a larger --max-{limit} (pinned maps keep their size: `dsr-node --cleanup` "
+        "on this node before, which forgets the flows), or spread the services over more LB nodes"
+    )
+
+
 class Indices:
     """Free indices of a map. Where they have a generation, the least used come first, so that an
     index, once free, comes back last."""
@@ -28,6 +36,11 @@ class Indices:
         self._generations = generations
         self._taken = 0
 
+    @property
+    def left(self) -> int:
+        """How many may still be taken."""
+        return len(self._free) - self._taken
+
     def take(self, count: int) -> list[int]:
         """The next ones. Raises NoRoomError, and takes none, where there are fewer."""
         if not count:
@@ -36,8 +49,7 @@ class Indices:
         if len(taken) < count:
             raise NoRoomError(
                 f"{count} more {self._name} are needed, of {self._size} in all "
-                f"{len(taken)} are free; raise the limit (needs `dsr-node --cleanup` once) or "
-                "spread the services over more LB nodes"
+                f"{len(taken)} are free; {more_room(self._name)}"
             )
         self._taken += count
         return [int(index) for index in taken]

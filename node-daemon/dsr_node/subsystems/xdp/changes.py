@@ -50,7 +50,10 @@ class FrontendWrite:
 
 @dataclass(slots=True)
 class Changes:
-    """Empty (false) where the maps hold what is desired, `problems` apart."""
+    """Empty (false) where the maps hold what is desired, `problems` apart.
+
+    `unfinished`: once these are made, there is more to be found; nothing is announced anew before.
+    """
 
     backends_in: list[BackendWrite] = field(default_factory=list)
     tables: list[TableWrite] = field(default_factory=list)
@@ -71,9 +74,11 @@ class Changes:
     update: list[str] = field(default_factory=list)
     detach: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unfinished: bool = False
 
     def __bool__(self) -> bool:
-        return any(_value(self, f.name) for f in fields(self) if f.name != "problems")
+        told = ("problems", "unfinished")
+        return any(_value(self, f.name) for f in fields(self) if f.name not in told)
 
 
 def _value(changes: Changes, name: str) -> Any:

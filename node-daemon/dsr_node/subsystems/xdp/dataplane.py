@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,24 +22,35 @@ PROGRAM = "dsr_xdp"
 _WORDS = Shape(ARRAY, 4, 8, layout.CHUNK_SLOTS, MMAPABLE)
 _TIMES = Shape(ARRAY, 4, 4, layout.CHUNK_SLOTS, MMAPABLE)
 
+_log = logging.getLogger(__name__)
+
 
 class Dataplane:
-    """Maps by name, arrays as memory. Made once a process: pinned maps are taken over."""
+    """Maps by name, arrays as memory. Made once a process: pinned maps are taken over, with the
+    sizes they have."""
 
     def __init__(self, pins: Path, limits: Limits) -> None:
         """Raises IncompatibleMapError, BpfError; OSError where `pins` cannot be made."""
         _make_directory(pins)
         self.pins = pins
-        self.limits = limits
         self._object = Object(OBJECT, limits.sizes(), pins)
         try:
-            self._open()
+            self._open(limits)
         except BaseException:
             self.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, wanted: Limits) -> None:
         self.maps = self._object.maps
+        held = {name: each.shape.max_entries for name, each in self.maps.items()}
+        self.limits = Limits.of(held)
+        if self.limits != wanted:
+            _log.warning(
+                "the pinned maps keep their sizes: %s instead of %s; for other sizes run "
+                "`dsr-node --cleanup` on this node, which forgets the flows, and start again",
+                self.limits,
+                wanted,
+            )
         self.program = self._object.program(PROGRAM)
         self.frontend_info = self.maps["frontend_info"].mapped(layout.FRONTEND_INFO, writable=True)
         self.pools = self.maps["pools"].mapped(layout.POOL, writable=True)

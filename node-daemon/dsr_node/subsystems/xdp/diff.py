@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from dsr_api.node import NO_ROOM, NO_TABLE
 from numpy.typing import NDArray
 
-from dsr_node.subsystems.xdp.allocate import Indices, NoRoomError, Space
+from dsr_node.subsystems.xdp.allocate import Indices, NoRoomError, Space, more_room
 from dsr_node.subsystems.xdp.changes import (
     BackendWrite,
     Changes,
@@ -44,8 +45,8 @@ T = TypeVar("T", bytes, Peer)
 
 
 def diff(desired: DirectorState, observed: Observed, tables: WantedTables) -> Changes:
-    """What turns the one into the other. A plan that does not fit becomes a problem; its pools
-    that are already there stay as they are."""
+    """What turns the one into the other. A plan that does not fit becomes a problem, and a pool
+    that is there goes on without those backends for whom there is no room."""
     changes = Changes()
     pools = _PoolDiff(observed, changes, tables)
     places = {key: pools.place(pool) for key, pool in desired.pools.items()}
@@ -54,6 +55,14 @@ def diff(desired: DirectorState, observed: Observed, tables: WantedTables) -> Ch
     _sets(desired, observed, changes)
     _links(desired, observed, changes)
     tables.keep(desired.pools)
+    leaves = changes.backends_out or changes.pools_out or changes.frontends_out
+    if leaves and any(problem.reason == NO_ROOM for problem in changes.problems):
+        changes.unfinished = True
+    if changes.unfinished:
+        new = changes.announced_in.keys() - observed.announced.keys()
+        changes.announced_in = {
+            vip: until for vip, until in changes.announced_in.items() if vip not in new
+        }
     return changes
 
 
@@ -123,6 +132,7 @@ class _PoolDiff:
 
     def _compare(self, pool: Pool, index: int) -> None:
         row = self._observed.pools[index].item()
+        pool = self._with_room(pool, index)
         handles, writes = self._backends(pool, index)
         self._changes.backends_in += writes
         chunk, offset = row[1], row[2]
@@ -137,6 +147,21 @@ class _PoolDiff:
             kept = {backend_identity(each.key) for each in pool.backends}
             gone = sorted(there.keys() - kept)
             self._changes.backends_out += (there[identity] for identity in gone)
+
+    def _with_room(self, pool: Pool, index: int) -> Pool:
+        """The pool with as many newcomers as fit: who fails or leaves must not wait for them."""
+        there = self._observed.backend_ids.get(index, {})
+        new = [each for each in pool.backends if backend_identity(each.key) not in there]
+        left = self._free_backends.left
+        if len(new) <= left:
+            return pool
+        message = (
+            f"{len(new) - left} backends are left out, the map of backends is full; "
+            f"{more_room('backends')}"
+        )
+        self._changes.problems.append(Problem(NO_ROOM, message, plan=pool.key.plan))
+        out = {each.key for each in new[left:]}
+        return replace(pool, backends=tuple(b for b in pool.backends if b.key not in out))
 
     def _backends(self, pool: Pool, index: int) -> tuple[list[int], list[BackendWrite]]:
         """Handles in the order of the pool's backends, and what is to be written for them."""
@@ -231,8 +256,8 @@ def _fitting(wanted: frozenset[T], room: int, name: str, changes: Changes) -> fr
     if len(wanted) <= room:
         return wanted
     message = (
-        f"{len(wanted)} {name} are wanted, the map holds {room}; raise the limit (needs `dsr-node "
-        "--cleanup` once) or spread the services over more LB nodes"
+        f"{len(wanted)} {name} are wanted, the map holds {room}; "
+        f"{more_room('peers' if name == 'peers' else 'vips')}"
     )
     changes.problems.append(Problem(NO_ROOM, message))
     return frozenset(sorted(wanted)[:room])

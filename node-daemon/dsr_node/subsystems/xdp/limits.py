@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes of the maps. A pinned map keeps its size: another one needs `--cleanup` first.
+    """Sizes of the maps. A pinned map keeps its size: for another one it has to go (`--cleanup`).
 
     `backends` counts a backend once for each pool it is in, and is at most 2^20. Memory is taken at
     once for frontends, pools and backends (about 60 bytes each and 16 more for each CPU), for the
@@ -24,17 +24,21 @@ class Limits:
 
     def sizes(self) -> Mapping[str, int]:
         """max_entries by map."""
-        return {
-            "frontends": self.frontends,
-            "frontend_info": self.frontends,
-            "frontend_stats": self.frontends,
-            "pools": self.pools,
-            "pool_owners": self.pools,
-            "backends": self.backends,
-            "backend_owners": self.backends,
-            "backend_stats": self.backends,
-            "flows": self.flows,
-            "vips": self.vips,
-            "announced": self.vips,
-            "peers": self.peers,
-        }
+        return {name: getattr(self, limit) for limit, names in _MAPS.items() for name in names}
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> Limits:
+        """Of maps of these sizes. Maps of one limit differ only where a first start was cut short
+        and the limit changed before the next one."""
+        return cls(**{limit: min(sizes[name] for name in names) for limit, names in _MAPS.items()})
+
+
+_MAPS = {
+    "frontends": ("frontends", "frontend_info", "frontend_stats"),
+    "pools": ("pools", "pool_owners"),
+    "backends": ("backends", "backend_owners", "backend_stats"),
+    "flows": ("flows",),
+    "vips": ("vips", "announced"),
+    "peers": ("peers",),
+}
+"""The maps that each limit is for."""
