@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 from rich.console import Console
@@ -14,7 +14,7 @@ from lab import names
 from lab.controlplane import ControlPlaneError
 from lab.errors import LabError
 from lab.laboratory import Lab
-from lab.namespaces import program
+from lab.namespaces import environment, program
 from lab.progress import ConsoleProgress
 from lab.settings import lab_names
 
@@ -113,7 +113,8 @@ def kubectl(arguments: Sequence[str]) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, node: str, command: Sequence[str]) -> None:
     """Run a command on a node: exec NODE -- CMD..."""
-    _become(Lab.open(name).enter(node, command[1:] if command[0] == "--" else command))
+    argv = Lab.open(name).enter(node, command[1:] if command[0] == "--" else command)
+    _become(argv, environment())
 
 
 @cli.command()
@@ -146,9 +147,9 @@ def restart(name: str, part: str, daemon: bool) -> None:  # noqa: FBT001  click'
     Lab.open(name).restart_part(f"{part}/daemon" if daemon else part)
 
 
-def _become(argv: Sequence[str]) -> None:
+def _become(argv: Sequence[str], variables: Mapping[str, str] = os.environ) -> None:
     sys.stdout.flush()
-    os.execvp(argv[0], list(argv))  # noqa: S606  no shell is meant to come between
+    os.execvpe(argv[0], list(argv), variables)  # noqa: S606  no shell is meant to come between
 
 
 if __name__ == "__main__":

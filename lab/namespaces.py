@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,8 +184,12 @@ def program(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """That of everything inside. Nothing of a proxy or a kubeconfig of the caller's."""
+    """That of everything inside. Nothing of a proxy or a kubeconfig of the caller's.
+
+    The entry points are in the PATH, as in the image; here they are beside the interpreter.
+    """
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{path}:{Path(sys.executable).parent}"
     kept = {each: os.environ[each] for each in ("TERM", "LANG") if each in os.environ}
     return {"PATH": path, "HOME": "/root", "PYTHONUNBUFFERED": "1"} | kept
 

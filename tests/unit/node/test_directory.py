@@ -16,6 +16,7 @@ from dsr_node.source import Snapshot
 from dsr_node.source.directory import POLL, DirectorySource, PlanFileError, parse
 from dsr_node.state.loss import Plans, taken
 
+from lab.names import members
 from tests.unit.node.worlds import plan
 
 
@@ -38,6 +39,14 @@ async def snapshot(snapshots: AsyncIterator[Snapshot]) -> Snapshot:
 def test_what_is_written_is_read() -> None:
     each = plan(vips=("10.0.9.1", "fd00::9:1"))
     assert parse(manifest(each)) == each
+
+
+def test_the_example_is_a_plan_of_the_lab() -> None:
+    each = parse((Path(__file__).parents[3] / "examples" / "plan.yaml").read_bytes())
+    assert {frontend.vip for frontend in each.spec.frontends} == set(each.spec.vips)
+    lab = {name for member in members(1, 2) for name in (member.ipv4, member.ipv6)}
+    used = {address for director in each.spec.directors for address in director.addresses}
+    assert used | {backend.address for backend in each.spec.backends} <= lab
 
 
 @pytest.mark.parametrize(
