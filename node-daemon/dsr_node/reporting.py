@@ -73,19 +73,23 @@ def report_of(this: Pass, before: Pass | None, former: Report) -> Report:
 def news(former: Report, now: Report) -> Iterator[tuple[int, str]]:
     """What an operator wants to find in the log of a change: level and text."""
     for problem in _added(former.problems, now.problems):
-        about = f"{problem.plan} {problem.vip}".strip()
-        yield logging.WARNING, f"{about}: {problem.message} ({problem.reason})"
+        yield logging.WARNING, f"{_about(problem)}: {problem.message} ({problem.reason})"
     for problem in _added(now.problems, former.problems):
-        yield logging.INFO, f"{problem.plan} {problem.vip}: no longer {problem.reason}"
+        yield logging.INFO, f"{_about(problem)}: no longer: {problem.message} ({problem.reason})"
     for backend in _added(former.unhealthy, now.unhealthy):
-        text = f"{backend.plan}: nothing is sent to backend {backend.address}: {backend.message}"
-        yield logging.WARNING, f"{text} ({backend.reason})"
+        text = f"backend {backend.address}: nothing is sent there: {backend.message}"
+        yield logging.WARNING, f"{backend.plan}: {text} ({backend.reason})"
     for backend in _added(now.unhealthy, former.unhealthy):
-        yield logging.INFO, f"{backend.plan}: backend {backend.address} is back"
+        text = f"backend {backend.address}: no longer: {backend.message}"
+        yield logging.INFO, f"{backend.plan}: {text} ({backend.reason})"
     for vip in sorted(now.announcing - former.announcing):
         yield logging.INFO, f"{vip}: announced by this node"
     for vip in sorted(former.announcing - now.announcing):
         yield logging.INFO, f"{vip}: no longer announced by this node"
+
+
+def _about(problem: PlanNotApplied) -> str:
+    return f"{problem.plan} {problem.vip}".strip()
 
 
 def _added(former: Sequence[T], now: Sequence[T]) -> list[T]:

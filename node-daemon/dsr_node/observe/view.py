@@ -33,7 +33,17 @@ def readiness(sight: Sight) -> tuple[bool, str]:
     if report.errors:
         failing = "; ".join(f"{name}: {why}" for name, why in sorted(report.errors.items()))
         return False, f"{failing}{source}"
-    return True, f"{report.plans} plans carried out, revision {report.revision}{source}"
+    done = f"{report.plans} plans carried out, revision {report.revision}"
+    return True, f"{done}{_problems(report)}{source}"
+
+
+def _problems(report: Report) -> str:
+    if not report.problems:
+        return ""
+    first = report.problems[0]
+    about = f"{first.plan} {first.vip}".strip()
+    text = f"{about}: {first.message} ({first.reason})"
+    return f"; not carried out: {len(report.problems)}, the first: {text}"
 
 
 def _source_problem(sight: Sight) -> str:

@@ -93,15 +93,18 @@ def test_the_log_tells_what_has_changed() -> None:
         plan="a.b", address="10.0.1.1", reason="MACNotResolved", message="no answer"
     )
     quiet = Report(announcing=frozenset({"10.0.9.1"}))
-    loud = Report(problems=(conflict,), unhealthy=(dead,))
+    bad = PlanNotApplied(plan="c.bad", reason="Unreadable", message="c.yaml: not YAML")
+    loud = Report(problems=(conflict, bad), unhealthy=(dead,))
     assert [text for _, text in news(quiet, loud)] == [
         "a.b 10.0.9.1: m has it (AddressConflict)",
-        "a.b: nothing is sent to backend 10.0.1.1: no answer (MACNotResolved)",
+        "c.bad: c.yaml: not YAML (Unreadable)",
+        "a.b: backend 10.0.1.1: nothing is sent there: no answer (MACNotResolved)",
         "10.0.9.1: no longer announced by this node",
     ]
     assert [text for _, text in news(loud, quiet)] == [
-        "a.b 10.0.9.1: no longer AddressConflict",
-        "a.b: backend 10.0.1.1 is back",
+        "a.b 10.0.9.1: no longer: m has it (AddressConflict)",
+        "c.bad: no longer: c.yaml: not YAML (Unreadable)",
+        "a.b: backend 10.0.1.1: no longer: no answer (MACNotResolved)",
         "10.0.9.1: announced by this node",
     ]
     assert not list(news(loud, loud))

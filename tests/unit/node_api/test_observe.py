@@ -183,7 +183,9 @@ async def test_ready_means_carried_out_whether_the_api_is_there_or_not(
     passes.report(REPORT)
     answer = await http.get("/readyz")
     assert answer.status == 200
-    assert "leases cannot be read: 403" in await answer.text()
+    text = await answer.text()
+    assert "leases cannot be read: 403" in text
+    assert "; not carried out: 2, the first: shop.api 192.0.2.2: m (NoUplink);" in text
     passes.report(Report(errors={"xdp": "another program is on eth0"}))
     answer = await http.get("/readyz")
     assert answer.status == 503
