@@ -83,7 +83,8 @@ class DSRPlanSpec(ApiStruct, frozen=True):
     - `hosts`: nodes that hold `vips` on lo because they are (or were just now) backends.
       Directors hold them as well.
     - `previous_backends`, `backends_changed_at` (RFC 3339): the backends before the last change,
-      for a director without a pinned table (DESIGN rule 11). Empty: nothing has moved of late.
+      for a director without a pinned table (docs/architecture.md, slot rule 11). Empty: nothing has
+      moved of late.
     - `hash_seed`: 16 hex digits, made from the DSRService's UID.
     """
 

@@ -1,4 +1,4 @@
-/* Which backend a packet goes to: the rules of moved slots (DESIGN.md, rules 2 to 7). */
+/* Which backend a packet goes to: docs/architecture.md, slot rules 2 to 7. */
 #pragma once
 
 #include "count.h"

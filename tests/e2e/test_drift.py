@@ -73,7 +73,7 @@ def _problem(lab: Lab, node: str) -> tuple[str, str]:
 
 
 def test_crds_gone_and_back_take_nothing_away(web: Lab) -> None:
-    """DESIGN rule 7: empty is not "none"."""
+    """docs/architecture.md, rule 7: empty is not "none"."""
     load = Load(web.nodes["client"], "http", VIPS, rate=100)
     until("load", lambda: observe.uplink_traffic(web.nodes["client"]).sent > 0, 10)
     # Without its finalizers' handler a CRD cannot go; an operator away is the worst case.

@@ -175,8 +175,8 @@ def _real_servers(lab: Lab, verb: str) -> None:
 
 
 def test_a_load_balancer_boots_while_slots_are_moved(web: Lab) -> None:
-    """Rule 11 of DESIGN.md: what was open before the move goes on, on a node that has seen nothing
-    of it and knows the backends before from the plan alone."""
+    """Slot rule 11 (docs/architecture.md): what was open before the move goes on, on a node that
+    has seen nothing of it and knows the backends before from the plan alone."""
     client = web.nodes["client"]
     _real_servers(web, "add")
     with applied(web, _outside(rs2=1)):

@@ -1,11 +1,11 @@
-"""The director in plain Python: DESIGN.md's rules of moved slots, with nothing clever in them.
+"""The director in plain Python: the slot rules (docs/architecture.md), with nothing clever in them.
 
 This is the oracle. It is for one pool; a handle is any number that names one backend of one
 generation, 0 is nobody. A handle that `backends` lacks is a backend of the past (rule 8).
 Times are whole seconds of one clock, so a time-out has passed when *more* than that many seconds
 lie between: two moments less than N seconds apart can read as N.
 
-Where DESIGN.md leaves room, this is how it is read:
+Where they leave room, this is how it is read:
 
 - A memory of a dead backend is none: the packet is treated as that of a flow not remembered.
 - A packet that opens no connection is remembered also where the settled backend is dead and it

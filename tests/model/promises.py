@@ -12,7 +12,7 @@ IDLE = {Protocol.TCP: TCP_IDLE, Protocol.UDP: UDP_IDLE}
 
 
 class PromiseBrokenError(AssertionError):
-    """The datapath did what DESIGN.md says it never does."""
+    """The datapath did what the slot rules (docs/architecture.md) say it never does."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Tables in plain Python, slow and obvious: what dsr_node.table must compute.
 
 Weighted Maglev after Eisenbud et al., NSDI 2016, 3.4, with exact fractions for the turns; choices
-of a failed backend's slots after DESIGN.md rule 1.
+of a failed backend's slots after slot rule 1 (docs/architecture.md).
 """
 
 from __future__ import annotations

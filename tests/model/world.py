@@ -1,8 +1,8 @@
 """A service's life in small: LB nodes, backends that come and go, and flows that must not break.
 
 `World` plays what an operator and the machines do to a service and checks, packet by packet, what
-DESIGN.md promises; a promise not kept raises. What DESIGN.md allows to break (rule 11, a memory
-that is full) is counted in `allowed`, by its reason.
+the slot rules (docs/architecture.md) promise; a promise not kept raises. What they allow to break
+(rule 11, a memory that is full) is counted in `allowed`, by its reason.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class BusyError(UnavailableError):
 
 
 class CannotReadError(ApiError):
-    """401, 403, 404. It says nothing about what exists: DESIGN rule 7, empty is not none."""
+    """401, 403, 404. It says nothing about what exists (docs/architecture.md, rule 7)."""
 
 
 class ForbiddenError(CannotReadError):

@@ -41,8 +41,9 @@ class OwnNode:
     """Watches one Node; `watch.run()` must run beside `run()`.
 
     - `known`: the last that was known of it, None before the first word. A Node that cannot be read
-      or is gone changes nothing here (DESIGN rule 7), and `file` keeps it for the next start: else
-      a daemon started without an API server would move the VIPs to another interface.
+      or is gone changes nothing here (docs/architecture.md, rule 7), and `file` keeps it for the
+      next start: else a daemon started without an API server would move the VIPs to another
+      interface.
     - `present`: not set while the API says that there is no such Node. What a daemon writes about
       itself is then left alone: the garbage collector removes it.
     """

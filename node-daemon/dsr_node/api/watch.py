@@ -116,7 +116,8 @@ class Watch(Generic[T]):
     """`run` keeps `mirror` current and sets `changed`; the reader waits for it and clears it.
 
     `listed` becomes true with the first full list. On any error the mirror stays as it is
-    (DESIGN rule 7). After 410, 403 or 404 it lists again; a watch broken off goes on where it was.
+    (docs/architecture.md, rule 7). After 410, 403 or 404 it lists again; a watch broken off goes
+    on where it was.
     """
 
     def __init__(self, client: Client, resource: Resource, decode: Callable[[bytes], T]) -> None:

@@ -1,4 +1,4 @@
-"""DESIGN rule 7: the loss of more than half of the plans at once is held back. Pure.
+"""docs/architecture.md, rule 7: the loss of more than half of the plans at once is held back. Pure.
 
 Seeing them deleted makes no difference: the operator empties a plan before it deletes it, so who
 deletes plans that still carry something is not the operator.

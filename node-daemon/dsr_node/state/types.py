@@ -68,7 +68,7 @@ class Facts:
 
     - `uplink`: the operator's override ("" for the choice by address and route).
     - `stale_peers`: nodes whose Lease this daemon has itself seen go stale while it could reach the
-      API (DESIGN, liveness). Empty without an API.
+      API (docs/architecture.md, liveness). Empty without an API.
     - `answers`: VIP -> the MAC that answered when the segment was asked for it, "" when nobody
       did but nodes that were directors then. A VIP that is not in it has not been asked yet.
     - `xdp_errors`: interface -> why XDP cannot run there; "" stands for the whole node.

@@ -1,4 +1,4 @@
-"""Which interface carries a VIP's traffic (DESIGN rule 11). Pure."""
+"""Which interface carries a VIP's traffic (docs/architecture.md, rule 11). Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Slots that remember that they moved: the steps from one table to the next. Pure.
 
-The rules are those of DESIGN.md, "stateless until the table moves"; tests/model/director.py says
+The rules are docs/architecture.md's slot rules; tests/model/director.py says
 the same one slot at a time. Handles are those of `dsr_node.table.word`; times are whole seconds of
 CLOCK_MONOTONIC. A time-out of N seconds has passed when readings differ by more than N, for two
 moments less than N seconds apart can read as N.

@@ -1,4 +1,4 @@
-"""DESIGN rule 7: empty is not none."""
+"""docs/architecture.md, rule 7: empty is not none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DESIGN rule 11, and who announces."""
+"""docs/architecture.md, rule 11, and who announces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of moved slots (DESIGN.md) keep every flow they promise to keep.
+"""The slot rules (docs/architecture.md) keep every flow they promise to keep.
 
 `tests.model.director` is what the datapath does, `tests.model.world` is what may happen to it.
 Here chance plays, and hypothesis does; and since a test that cannot fail proves nothing, each rule

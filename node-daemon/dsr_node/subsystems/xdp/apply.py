@@ -1,6 +1,6 @@
 """Writing changes into the maps, in an order in which every packet finds a whole answer:
 announcements out, frontends out, backends in, tables, pools, frontends in, pools and backends out,
-links, announcements in (DESIGN rule 10)."""
+links, announcements in (docs/architecture.md, slot rule 10)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class PoolKey:
 
 @dataclass(frozen=True, slots=True, order=True)
 class BackendKey:
-    """A new machine on an old address is another backend (DESIGN rule 8)."""
+    """A new machine on an old address is another backend (docs/architecture.md, slot rule 8)."""
 
     address: bytes
     node_uid: str = ""
@@ -73,7 +73,7 @@ class Backend:
 
     weight 0 drains. `local`: its packets go up this node's own stack. Elsewhere they leave through
     interface `ifindex` from `source_mac` (that interface's own) to `mac`; None: not resolved, as
-    good as failed. `failed`: it loses its own slots of the table (DESIGN rule 1).
+    good as failed. `failed`: it loses its own slots (docs/architecture.md, slot rule 1).
     """
 
     key: BackendKey
@@ -109,8 +109,9 @@ class Pool:
 
     `seed` (64 bits), `size` (slots, a prime) and `table_version` are the plan's; a pool that
     changes one of them is another pool. `previous` and `moved_at` (whole seconds) say what a node
-    without a pinned table takes as settled (DESIGN rule 11); None: nothing has moved of late.
-    `host`: this node serves the plan's VIPs as a backend as well, so the peer guard applies.
+    without a pinned table takes as settled (docs/architecture.md, slot rule 11); None: nothing has
+    moved of late. `host`: this node serves the plan's VIPs as a backend as well, so the peer guard
+    applies.
     """
 
     key: PoolKey

@@ -29,7 +29,7 @@ class Swept:
 
 
 def sweep(dataplane: Dataplane, now_s: int) -> Swept:
-    """One sweep (DESIGN rules 5 to 7). `now_s`: CLOCK_MONOTONIC."""
+    """One sweep (docs/architecture.md, slot rules 5 to 7). `now_s`: CLOCK_MONOTONIC."""
     keys, entries = dataplane.maps["flows"].read_all(layout.FLOW, layout.FLOW_ENTRY)
     gone = is_expired(keys, entries, dataplane.pools, now_s)
     gone |= ~is_of_today(entries["handle"], dataplane.backends)
@@ -54,7 +54,7 @@ def is_expired(
 
 
 def is_of_today(handles: NDArray[np.uint32], backends: NDArray[Any]) -> NDArray[np.bool_]:
-    """Handles whose generation is their backend's (DESIGN rule 8)."""
+    """Handles whose generation is their backend's (docs/architecture.md, slot rule 8)."""
     generation = handles >> np.uint32(ID_BITS)
     same: NDArray[np.bool_] = backends["generation"][handles & _ID] == generation
     return same

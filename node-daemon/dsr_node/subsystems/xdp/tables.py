@@ -72,7 +72,7 @@ class WantedTables:
     def first_step(
         self, pool: Pool, handles: Sequence[int], place: tuple[int, int], now_s: int
     ) -> TableStep:
-        """The table of a pool that has none (DESIGN rule 11)."""
+        """The table of a pool that has none (docs/architecture.md, slot rule 11)."""
         idle = max(pool.tcp_idle_s, pool.udp_idle_s)
         step = self._step(pool, handles, place)
         if pool.moved_at is None or now_s - pool.moved_at > idle:
