@@ -143,7 +143,7 @@ def show_whole_node() -> None:
 
 
 def show_simulation(seeds: int) -> None:
-    """The model of tests/model: which flows broke, and by which allowance of DESIGN.md."""
+    """The model of tests/model: which flows broke, and by which allowance of the slot rules."""
     flows, allowed = 0, Counter[str]()
     for seed in range(seeds):
         world = play(seed, room=10**9 if seed % 2 else 40)
