@@ -64,13 +64,15 @@ class Sysctls:
             self._write(key, value)
 
     def remove(self, values: Iterable[tuple[str, int]]) -> None:
-        """Sets former values and forgets them. Raises SubsystemError."""
+        """Sets former values and forgets them, and those of interfaces that have gone: another one
+        that comes by that name has its own. Raises SubsystemError."""
         todo = dict(values)
         for key, value in sorted(todo.items()):
             self._write(key, value)
         record = self._record.read()
-        if record:
-            self._record.write({k: v for k, v in record.items() if k not in todo})
+        kept = {k: v for k, v in record.items() if k not in todo and (self._root / k).exists()}
+        if kept != record:
+            self._record.write(kept)
 
     def _write(self, key: str, value: int) -> None:
         try:

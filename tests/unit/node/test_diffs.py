@@ -102,6 +102,21 @@ def test_an_interface_that_has_gone_is_forgotten(tmp_path: Path) -> None:
     (machine.root / "ipv4/conf/eth0/arp_ignore").unlink()
     machine.carry_out({})
     assert machine.values() == {"ipv4/conf/all/arp_ignore": 0}
+    assert not (machine.state / "sysctls.json").exists(), "nothing is left to undo"
+
+
+@pytest.mark.parametrize("wanted", [{}, {"ipv4/conf/all/arp_ignore": 1}])
+def test_another_interface_of_the_same_name_keeps_its_own_value(
+    tmp_path: Path, wanted: dict[str, int]
+) -> None:
+    gone = "ipv4/conf/eth0/arp_ignore"
+    machine = _Machine(tmp_path, {gone: 0, "ipv4/conf/all/arp_ignore": 0})
+    machine.carry_out(dict.fromkeys(machine.values(), 1))
+    (machine.root / gone).unlink()
+    machine.carry_out(wanted)
+    (machine.root / gone).write_text("2")
+    machine.carry_out(wanted)
+    assert machine.values()[gone] == 2
 
 
 def test_a_damaged_record_is_not_guessed_at(tmp_path: Path) -> None:
