@@ -7,7 +7,7 @@ outcome it can change; heartbeats of Nodes and Leases wake nobody.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,8 +32,9 @@ from dsr_operator.compile.inputs import (
     World,
 )
 from dsr_operator.compile.pools import Pool, grantable, ignored, parse_pool
-from dsr_operator.core import EndpointSlice, Node, NodeView, node_view
+from dsr_operator.core import EndpointSlice, Node, NodeView, canonical_address, node_view
 from dsr_operator.index import Index
+from dsr_operator.interests import Interests
 from dsr_operator.kinds import Kind
 from dsr_operator.reports import Reports
 
@@ -110,6 +111,8 @@ class Cache:
         self._plans_on: Index[str, str] = Index()
         self._referring: Index[ObjectKey, ServiceKey] = Index()
         self._slices_of: Index[ObjectKey, ObjectKey] = Index()
+        self._slices_with: Index[str, ObjectKey] = Index()
+        self._interests = Interests()
         self._awaiting: Index[str, ServiceKey] = Index()
         self._involving: Index[str, ServiceKey] = Index()
         self._take: dict[Kind, Callable[[ObjectKey, Any], Iterable[ServiceKey]]] = {
@@ -254,6 +257,8 @@ class Cache:
                 self.services[key] = service
                 reference = service.spec.backends.service
         self._referring.put(key, [(key[0], reference.name)] if reference else [])
+        known = self.services.get(key)
+        self._interests.put(key, known.spec if known else None)
         return {key} | self._claim_anew(key)
 
     def _claim_anew(self, key: ServiceKey) -> set[ServiceKey]:
@@ -340,7 +345,21 @@ class Cache:
         self.owners.clear()
         for name in sorted(self.nodes, reverse=True):
             self.owners.update(dict.fromkeys(self.nodes[name].addresses, name))
-        return self.services
+        return self._concerned_by(key[1], [v for v in (old, view) if v])
+
+    def _concerned_by(self, node: str, views: Sequence[NodeView]) -> set[ServiceKey]:
+        """The services to which it matters how a Node was, or is."""
+        addresses = {address for view in views for address in view.addresses}
+        slices = set().union(*(self._slices_with[a] for a in addresses))
+        served = {s for piece in slices for s in self._slices_of.keys_of(piece)}
+        planned = {v for k in self._involving[node] for v in self._plans_on.keys_of(plan_name(*k))}
+        return set().union(
+            self._involving[node],
+            self._interests.selecting(view.labels for view in views),
+            self._interests.naming(addresses),
+            *(self._referring[s] for s in served),
+            *(self._sharers[vip] for vip in addresses | planned),
+        )
 
     def _take_namespace(self, key: ObjectKey, namespace: Bare | None) -> Iterable[ServiceKey]:
         old = self.namespaces.pop(key[1], None)
@@ -363,6 +382,7 @@ class Cache:
         self.slices.pop(key, None)
         if piece is not None:
             self.slices[key] = piece
+        self._slices_with.put(key, _addresses(piece) if piece else ())
         services = self._slices_of.put(key, [(key[0], piece.service)] if piece else [])
         return set().union(*(self._referring[s] for s in services))
 
@@ -373,6 +393,11 @@ def _status(document: Mapping[str, Any]) -> DSRServiceStatus:
         return msgspec.convert(document.get("status", {}), DSRServiceStatus)
     except msgspec.ValidationError:
         return DSRServiceStatus()
+
+
+def _addresses(piece: EndpointSlice) -> set[str]:
+    listed = (canonical_address(e.addresses[0]) for e in piece.endpoints or () if e.addresses)
+    return {address for address in listed if address}
 
 
 def involved(plan: DSRPlan) -> set[str]:

@@ -152,6 +152,12 @@ def test_a_nodes_report_wakes_those_who_wait_for_it(told: Told) -> None:
     assert report(told, 3) == set()
 
 
+def test_a_report_that_is_deleted_wakes_those_who_rest_on_it(told: Told) -> None:
+    told.plan("one", ["a"])
+    report(told, 1)
+    assert told.drop(kinds.REPORT, "a") == {"one"}
+
+
 def test_a_nodes_complaint_wakes_those_it_is_about(told: Told) -> None:
     told.plan("one", ["a"])
     told.plan("two", ["a"])
