@@ -42,6 +42,10 @@ REFUSED = {
     "digest": ("image.digest=sha256:abc", "digest"),
     "state directory not absolute": ("node.stateDirectory=state", "stateDirectory"),
     "privileged as text": ("node.privileged=maybe", "privileged"),
+    "label that selects pods": (
+        r"commonLabels.app\.kubernetes\.io/name=x",
+        "app.kubernetes.io/name",
+    ),
     "no image": ("image.repository=", "repository"),
 }
 
