@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 
-from dsr_api.plan import DSRPlan, DSRPlanSpec, PlanBackend
+from dsr_api.plan import TABLE_VERSION, DSRPlan, DSRPlanSpec, PlanBackend
 from msgspec import inspect
 
-MAX_WEIGHT = 65535
+from dsr_node.table import MAX_WEIGHT, fill
+
+_SECONDS = 2**31 - 1
 
 
 class InvalidPlanError(ValueError):
@@ -42,6 +44,11 @@ def _faults(spec: DSRPlanSpec) -> Iterator[str]:
         yield from _time("spec.backendsChangedAt", spec.backends_changed_at)
     if len(spec.hash_seed) != 16 or not set(spec.hash_seed.lower()) <= set("0123456789abcdef"):
         yield f"spec.hashSeed: {spec.hash_seed!r} is not 16 hex digits"
+    if spec.table_version == TABLE_VERSION:  # of another one only the version is told
+        yield from _table_size("spec.tableSize", spec.table_size)
+    idle = spec.flow_idle_timeout
+    yield from _range("spec.flowIdleTimeout.tcpSeconds", idle.tcp_seconds, 1, _SECONDS)
+    yield from _range("spec.flowIdleTimeout.udpSeconds", idle.udp_seconds, 1, _SECONDS)
 
 
 def _backends(path: str, backends: Sequence[PlanBackend]) -> Iterator[str]:
@@ -60,6 +67,13 @@ def _address(path: str, text: str) -> Iterator[str]:
 def _range(path: str, number: int, low: int, high: int) -> Iterator[str]:
     if not low <= number <= high:
         yield f"{path}: {number} is not in {low} to {high}"
+
+
+def _table_size(path: str, size: int) -> Iterator[str]:
+    try:
+        fill((), (), 0, size)
+    except ValueError as error:
+        yield f"{path}: {error}"
 
 
 def _time(path: str, text: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 from dsr_api.plan import DSRPlan, PlanBackend
+from dsr_api.service import FlowIdleTimeout
 from dsr_node.source import Snapshot
 from dsr_node.source.directory import POLL, DirectorySource, PlanFileError, parse
 from dsr_node.state.loss import Plans, taken
@@ -69,6 +70,11 @@ def test_the_example_is_a_plan_of_the_lab() -> None:
         (manifest(plan(ports=(80, 65536))), r"spec\.frontends\[1\]\.port: 65536 is not in"),
         (manifest(plan(hash_seed="xyz")), r"spec\.hashSeed: 'xyz'"),
         (manifest(plan(backends_changed_at="yesterday")), r"spec\.backendsChangedAt"),
+        (manifest(plan(table_size=4094)), r"spec\.tableSize: .* prime"),
+        (
+            manifest(plan(flow_idle_timeout=FlowIdleTimeout(tcp_seconds=0))),
+            r"spec\.flowIdleTimeout\.tcpSeconds: 0 is not in",
+        ),
         (manifest(plan()).replace("backends:", "backend:"), r"spec\.backend: no .* 'backends'"),
         (manifest(plan()).replace("port:", "prot:"), r"spec\.frontends\[0\]\.prot: no such field"),
     ],
