@@ -13,6 +13,9 @@ LIST_CAP = 32
 
 XdpMode = Literal["Native", "Generic", "Unavailable"]
 
+MAC_NOT_RESOLVED = "MACNotResolved"
+"""Reason in unhealthyBackends: nobody answers for the address."""
+
 # Reasons in plansNotApplied about forwarding or announcing: a node holds the VIPs all the same.
 ADDRESS_CONFLICT = "AddressConflict"
 DATAPLANE_UNAVAILABLE = "DataplaneUnavailable"
@@ -69,7 +72,8 @@ class PlanNotApplied(ApiStruct, frozen=True):
 
 
 class PlansNotApplied(ApiStruct, frozen=True, omit_defaults=False):
-    """The first LIST_CAP of them, by plan and VIP; `more` counts the rest.
+    """The first LIST_CAP of them; `more` counts the rest. Those whose reason is not in DIRECTING
+    come first, then by plan and VIP: what the operator must not miss is cut off last.
 
     The empty list is written too: server-side apply makes a map that loses its last field null, and
     the schema refuses that.
@@ -80,7 +84,8 @@ class PlansNotApplied(ApiStruct, frozen=True, omit_defaults=False):
 
 
 class UnhealthyBackend(ApiStruct, frozen=True):
-    """A backend that this LB node sends nothing to."""
+    """A backend that this LB node sends nothing to. `plan` "": in each plan that has it, which is
+    said once, that a dead machine of many plans does not fill the list."""
 
     plan: str
     address: str
@@ -89,7 +94,7 @@ class UnhealthyBackend(ApiStruct, frozen=True):
 
 
 class UnhealthyBackends(ApiStruct, frozen=True, omit_defaults=False):
-    """The first LIST_CAP of them, by plan and address; `more` counts the rest. See above."""
+    """The first LIST_CAP of them, by address and plan; `more` counts the rest. See above."""
 
     items: tuple[UnhealthyBackend, ...] = ()
     more: int = 0

@@ -71,8 +71,9 @@ def _news(before: DSRNodeStatus | None, now: DSRNodeStatus | None) -> News:
     complaints = set(before.plans_not_applied.items) ^ set(now.plans_not_applied.items)
     unhealthy = set(before.unhealthy_backends.items) ^ set(now.unhealthy_backends.items)
     more = [(r.plans_not_applied.more, r.unhealthy_backends.more) for r in (before, now)]
+    plans = {c.plan for c in complaints} | {b.plan for b in unhealthy}
     return News(
         ahead=before.applied_revision != now.applied_revision,
-        all=more[0] != more[1],
-        plans=frozenset({c.plan for c in complaints} | {b.plan for b in unhealthy}),
+        all=more[0] != more[1] or "" in plans,
+        plans=frozenset(plans - {""}),
     )

@@ -7,13 +7,21 @@ import dataclasses
 import importlib.metadata
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import msgspec
 from dsr_api.base import encode
-from dsr_api.node import LIST_CAP, DSRNodeStatus, PlansNotApplied, UnhealthyBackends
+from dsr_api.node import (
+    DIRECTING,
+    LIST_CAP,
+    MAC_NOT_RESOLVED,
+    DSRNodeStatus,
+    PlansNotApplied,
+    UnhealthyBackend,
+    UnhealthyBackends,
+)
 
 from dsr_node.api.backoff import Backoff
 from dsr_node.api.client import NODES, Client
@@ -55,8 +63,12 @@ def identity() -> Identity:
 
 def node_status(report: Report, me: Identity) -> DSRNodeStatus:
     """DSRNode.status of a report. Pure; equal reports give equal values, in a stable order."""
-    problems, more_problems = _capped(sorted(report.problems, key=lambda p: (p.plan, p.vip)))
-    unhealthy, more_unhealthy = _capped(sorted(report.unhealthy, key=lambda b: (b.plan, b.address)))
+    problems, more_problems = _capped(
+        sorted(report.problems, key=lambda p: (p.reason in DIRECTING, p.plan, p.vip))
+    )
+    unhealthy, more_unhealthy = _capped(
+        sorted(_said_once(report.unhealthy), key=lambda b: (b.address, b.plan))
+    )
     return DSRNodeStatus(
         applied_revision=report.revision,
         plans_not_applied=PlansNotApplied(problems, more_problems),
@@ -67,6 +79,18 @@ def node_status(report: Report, me: Identity) -> DSRNodeStatus:
         daemon_version=me.daemon_version,
         uplinks=_capped(sorted(report.uplinks, key=lambda uplink: uplink.name))[0],
     )
+
+
+def _said_once(unhealthy: Iterable[UnhealthyBackend]) -> Iterator[UnhealthyBackend]:
+    """One entry for a backend that does not answer, however many plans have it."""
+    plans: dict[UnhealthyBackend, list[UnhealthyBackend]] = {}
+    for each in unhealthy:
+        plans.setdefault(msgspec.structs.replace(each, plan=""), []).append(each)
+    for whole, parts in plans.items():
+        if whole.reason == MAC_NOT_RESOLVED and len(parts) > 1:
+            yield whole
+        else:
+            yield from parts
 
 
 def _capped(items: Sequence[T]) -> tuple[tuple[T, ...], int]:

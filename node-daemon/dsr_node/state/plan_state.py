@@ -11,6 +11,7 @@ from typing import NamedTuple
 from dsr_api.node import (
     ADDRESS_CONFLICT,
     DATAPLANE_UNAVAILABLE,
+    MAC_NOT_RESOLVED,
     NO_BACKEND_OF_FAMILY,
     NO_UPLINK,
     TABLE_VERSION_UNKNOWN,
@@ -223,7 +224,7 @@ class _Directing:
         )
         if neighbour.alive is False:
             message = f"no answer to ARP / NS on {link.name}"
-            return value, target, self._unhealthy(address, "MACNotResolved", message)
+            return value, target, self._unhealthy(address, MAC_NOT_RESOLVED, message)
         if node := self._is_instead(backend, target, neighbour.mac):
             message = (
                 f"its MAC {neighbour.mac} is that of LB node {node}, which would send its packets "

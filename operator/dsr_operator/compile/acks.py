@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dsr_api.node import DIRECTING, FOR_ALL_DIRECTORS, PlanNotApplied, UnhealthyBackend
+from dsr_api.node import DIRECTING, FOR_ALL_DIRECTORS, PlanNotApplied
 
 from dsr_operator.compile.history import History, Mark
 from dsr_operator.compile.inputs import Clock, World
@@ -62,16 +62,17 @@ class Acks:
         return node in self.world.outdated or (self.live(node) and self.refuses(node))
 
     def fails(self, node: str) -> bool:
-        """Whether the node does not hold this plan's VIPs, or may not.
+        """Whether the node does not hold this plan's VIPs, or may not."""
+        return self.refuses(node) or self.cut_off(node)
 
-        The list is sorted by plan and capped: a plan beyond its last entry may be among the rest.
-        """
+    def cut_off(self, node: str) -> bool:
+        """Whether the node may say that it does not hold this plan's VIPs in what its list has no
+        room for: such complaints come first, by plan."""
         report = self.world.reports.get(node)
-        if report is None:
+        if report is None or not report.plans_not_applied.more:
             return False
-        listed = report.plans_not_applied
-        beyond = listed.more > 0 and (not listed.items or self.plan >= listed.items[-1].plan)
-        return beyond or self.refuses(node)
+        last = report.plans_not_applied.items[-1:]
+        return all(c.reason not in DIRECTING and self.plan >= c.plan for c in last)
 
     def has(self, node: str, mark: Mark) -> bool:
         """Whether the node has carried out what the plan says since `mark`."""
@@ -106,14 +107,14 @@ class Acks:
             return None
         return self.history.behind_since(self.applied(node))
 
-    def unhealthy(self, directors: Iterable[str]) -> dict[str, tuple[str, UnhealthyBackend]]:
-        """Backend address -> the first live LB node that finds it unhealthy, and its words."""
-        found: dict[str, tuple[str, UnhealthyBackend]] = {}
-        for director in directors:
-            report = self.world.reports.get(director)
-            if report is None or not self.live(director):
-                continue
-            for backend in report.unhealthy_backends.items:
-                if backend.plan == self.plan:
-                    found.setdefault(backend.address, (director, backend))
-        return found
+    def finds(self, director: str, address: str) -> str | None:
+        """What an LB node has against a backend; None: it can be reached, "": not known."""
+        report = self.world.reports.get(director)
+        if report is None:
+            return ""
+        listed = report.unhealthy_backends
+        for backend in listed.items:
+            if backend.address == address and backend.plan in ("", self.plan):
+                return f"{backend.reason}: {backend.message}".removesuffix(": ")
+        beyond = listed.more > 0 and all(address >= b.address for b in listed.items[-1:])
+        return "" if beyond else None

@@ -45,10 +45,10 @@ class Resolution:
         self.backends.setdefault(wanted.identity, wanted)
 
 
-def names(items: Iterable[str]) -> str:
+def names(items: Iterable[str], separator: str = ", ") -> str:
     """A list for a message: the first NAMED items, and how many more there are."""
     listed = list(items)
-    shown = ", ".join(listed[:NAMED])
+    shown = separator.join(listed[:NAMED])
     return shown if len(listed) <= NAMED else f"{shown} and {len(listed) - NAMED} more"
 
 

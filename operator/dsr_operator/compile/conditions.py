@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dsr_api.base import Condition, Metadata
+from dsr_api.plan import DSRPlanSpec
 from dsr_api.service import (
     BackendCounts,
     DSRService,
@@ -23,6 +24,7 @@ from dsr_operator.compile.acks import LAG, Acks
 from dsr_operator.compile.backends import names
 from dsr_operator.compile.clocktext import to_rfc3339
 from dsr_operator.compile.inputs import Problem
+from dsr_operator.compile.sequence import Target
 from dsr_operator.compile.survey import (
     Backends,
     Findings,
@@ -60,8 +62,8 @@ def status(service: DSRService, found: Findings, acks: Acks) -> DSRServiceStatus
             found.resolution.problems, reasons.RESOLVED, "all backends and load balancers are known"
         ),
         reasons.PROGRAMMED: _programmed(service, found, nodes, acks),
-        reasons.BACKENDS_HEALTHY: _healthy(backends),
-        reasons.DEGRADED: _degraded(found, nodes, backends.sick),
+        reasons.BACKENDS_HEALTHY: _healthy(backends, found.verdict.vips),
+        reasons.DEGRADED: _degraded(found, nodes, backends.sick | backends.doubted),
     }
     judged[reasons.READY] = _ready(judged, found, counts)
     return DSRServiceStatus(
@@ -157,30 +159,42 @@ def _programmed(service: DSRService, found: Findings, nodes: Nodes, acks: Acks) 
 
 def _programming_trouble(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
     """What makes Programmed false at any time."""
+    current, target = found.current, found.target
     if found.verdict is not None and not found.verdict.frontends:
         return Problem(reasons.NOTHING_TO_PROGRAM, "no frontend is granted; see Accepted")
+    if current is None or target is None:
+        return Problem(reasons.PENDING, "the plan is being written")
+    return _unannounced(nodes, acks) or _unserved(current, target, acks) or _lagging(nodes)
+
+
+def _unannounced(nodes: Nodes, acks: Acks) -> Problem | None:
+    """Why there may be a VIP that no LB node answers for."""
     if not any(acks.live(d) for d in nodes.directors):
         return Problem(
             reasons.NO_LIVE_LB_NODE,
             "no load balancer node has a running dsr-node daemon: see loadBalancerNodes and the"
             " DaemonSet",
         )
-    if nodes.complaints:
-        return _first_named(nodes.complaints)
-    if nodes.laggards:
-        return Problem(
-            reasons.NODE_LAGS,
-            f"more than {LAG:.0f} s behind the plan: {names(nodes.laggards)}; see the logs of"
-            " dsr-node there",
-        )
-    return None
+    if nodes.conflicts:
+        return _first_named(nodes.conflicts)
+    if nodes.announcing:
+        return None
+    # Any of them may be the one that should answer, and may not be able to.
+    return _first_named(nodes.complaints or (Problem(reasons.PENDING, _waiting_for(acks)),))
 
 
-def _pending(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
-    """What is still to come before this generation is out for the first time."""
-    current, target = found.current, found.target
-    if current is None or target is None or current.service != target.template.service:
-        return Problem(reasons.PENDING, "the plan is being written")
+def _lagging(nodes: Nodes) -> Problem | None:
+    if not nodes.laggards:
+        return None
+    return Problem(
+        reasons.NODE_LAGS,
+        f"more than {LAG:.0f} s behind the plan: {names(nodes.laggards)}; see the logs of"
+        " dsr-node there",
+    )
+
+
+def _unserved(current: DSRPlanSpec, target: Target, acks: Acks) -> Problem | None:
+    """Why the plan does not have all frontends, or no backend for one."""
     missing = set(target.frontends) - set(current.frontends)
     if held := sorted({target.blocked[f] for f in missing if f in target.blocked}):
         return Problem(
@@ -190,12 +204,20 @@ def _pending(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
     families = {family(b.address) for b in current.backends}
     if any(family(f.vip) not in families for f in target.frontends):
         return Problem(reasons.WAITING_FOR_BACKENDS, "no backend has confirmed the VIPs yet")
-    if missing or set(current.frontends) != set(target.frontends):
+    if missing:
         return Problem(reasons.PENDING, _waiting_for(acks))
+    return None
+
+
+def _pending(found: Findings, nodes: Nodes, acks: Acks) -> Problem | None:
+    """What is still to come before this generation is out for the first time."""
+    current, target = found.current, found.target
+    if current is None or target is None or current.service != target.template.service:
+        return Problem(reasons.PENDING, "the plan is being written")
     present = {b.node for b in current.backends}
-    absent = [h for h in nodes.hosts if acks.live(h) and h not in present]
+    absent = [h for h in nodes.hosts if acks.live(h) and h not in present and not acks.fails(h)]
     behind = [n for n in nodes.behind if n in nodes.directors]
-    if absent or behind:
+    if absent or behind or set(current.frontends) != set(target.frontends):
         return Problem(reasons.PENDING, _waiting_for(acks))
     return None
 
@@ -204,11 +226,16 @@ def _waiting_for(acks: Acks) -> str:
     return f"waiting for {names(sorted(acks.awaited)) or 'the plan to be written'}"
 
 
-def _healthy(backends: Backends) -> Judgement:
+def _healthy(backends: Backends, vips: Iterable[str]) -> Judgement:
     counts, ailing = backends.counts, {**backends.coming, **backends.sick}
-    if not ailing and not counts.healthy:
+    without = sorted({family(vip) for vip in vips} - backends.families)
+    if without or not counts.healthy:
+        whose = " and ".join(f"IPv{each} " for each in without) if backends.families else ""
+        told = f"no {whose}backend takes new connections"
         return Judgement(
-            status=False, reason=reasons.NO_BACKENDS, message="no backend takes new connections"
+            status=False,
+            reason=reasons.NONE_HEALTHY if ailing else reasons.NO_BACKENDS,
+            message="; ".join([told, _listed(ailing.values())] if ailing else [told]),
         )
     if not ailing:
         return Judgement(
@@ -216,8 +243,7 @@ def _healthy(backends: Backends) -> Judgement:
             reason=reasons.ALL_HEALTHY,
             message=f"all {counts.healthy} backends can be reached",
         )
-    reason = reasons.SOME_UNHEALTHY if counts.healthy else reasons.NONE_HEALTHY
-    return Judgement(status=False, reason=reason, message=_listed(ailing.values()))
+    return Judgement(status=False, reason=reasons.SOME_UNHEALTHY, message=_listed(ailing.values()))
 
 
 def _first_named(problems: Sequence[Problem]) -> Problem:
@@ -225,7 +251,7 @@ def _first_named(problems: Sequence[Problem]) -> Problem:
 
 
 def _listed(items: Iterable[str]) -> str:
-    return names(sorted(items)).replace(", ", "; ")
+    return names(sorted(items), "; ")
 
 
 def _degraded(found: Findings, nodes: Nodes, sick: dict[str, str]) -> Judgement:
@@ -246,8 +272,9 @@ def _ready(judged: dict[str, Judgement], found: Findings, counts: BackendCounts)
     for kind in (reasons.ACCEPTED, reasons.RESOLVED_REFS, reasons.PROGRAMMED):
         if not judged[kind].status:
             return judged[kind]
-    if not counts.healthy:
-        return judged[reasons.BACKENDS_HEALTHY]
+    healthy = judged[reasons.BACKENDS_HEALTHY]
+    if healthy.reason in (reasons.NONE_HEALTHY, reasons.NO_BACKENDS):
+        return healthy
     vips = found.verdict.vips if found.verdict else ()
     return Judgement(
         status=True,

@@ -31,6 +31,26 @@ def test_lists_are_capped_and_the_rest_is_counted() -> None:
     assert status.unhealthy_backends.more == 0
 
 
+def test_that_vips_are_missing_is_cut_off_last() -> None:
+    missing = PlanNotApplied("shop.z", "AddressRefused", "the kernel refuses it")
+    status = node_status(Report(problems=(*(problem(n) for n in range(100)), missing)), ME)
+    assert status.plans_not_applied.items[0] == missing
+
+
+def test_a_dead_backend_of_many_plans_is_one_entry() -> None:
+    dead = [UnhealthyBackend(f"shop.s{n}", "10.0.0.9", "MACNotResolved") for n in range(100)]
+    other = UnhealthyBackend("shop.s1", "10.0.0.8", "MACNotResolved")
+    outside = [UnhealthyBackend(f"shop.s{n}", "192.0.2.1", "OutsideSubnet") for n in range(2)]
+    status = node_status(Report(unhealthy=(*dead, *outside, other)), ME)
+    assert [(b.plan, b.address) for b in status.unhealthy_backends.items] == [
+        ("shop.s1", "10.0.0.8"),
+        ("", "10.0.0.9"),
+        ("shop.s0", "192.0.2.1"),
+        ("shop.s1", "192.0.2.1"),
+    ]
+    assert status.unhealthy_backends.more == 0
+
+
 @given(st.permutations(range(40)))
 def test_the_order_of_what_comes_in_does_not_matter(order: list[int]) -> None:
     def status(numbers: list[int]) -> object:

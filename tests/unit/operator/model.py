@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import msgspec
 from dsr_api.base import LabelSelector, Metadata
@@ -80,6 +79,7 @@ class Cluster:
     history: History = field(default_factory=History)
     now: float = START
     standing: Standing = field(default_factory=Standing)
+    complaints: Mapping[str, PlansNotApplied] = field(default_factory=dict)
     excused: set[str] = field(default_factory=set)
     booted: set[str] = field(default_factory=set)
     withdrawn: bool = False
@@ -94,13 +94,14 @@ class Cluster:
     def compile(
         self,
         standing: Standing | None = None,
-        complaints: Mapping[str, PlansNotApplied] = MappingProxyType({}),
+        complaints: Mapping[str, PlansNotApplied] | None = None,
     ) -> Outcome:
         """Ask once, writing nothing."""
         owners = {a: n.name for n in self.nodes.values() for a in n.addresses}
         reports = {
             n: DSRNodeStatus(
-                applied_revision=r, plans_not_applied=complaints.get(n, PlansNotApplied())
+                applied_revision=r,
+                plans_not_applied=(complaints or self.complaints).get(n, PlansNotApplied()),
             )
             for n, r in self.acked.items()
             if n not in self.booted

@@ -13,13 +13,14 @@ from dsr_api.node import (
     UnhealthyBackend,
     UnhealthyBackends,
 )
+from dsr_api.plan import Frontend
 from dsr_api.service import DSRServiceStatus
 from dsr_operator.compile import compile_service
 from dsr_operator.compile.events import transitions
 from dsr_operator.compile.inputs import Clock, CoreService, Inputs, Standing, World
 
-from tests.unit.operator.model import NAMES, START, Cluster
-from tests.unit.operator.test_sequence import change, delete, running
+from tests.unit.operator.model import NAMES, START, VIPS, Cluster, view
+from tests.unit.operator.test_sequence import arrive, change, delete, running
 
 TYPES = ["Accepted", "ResolvedRefs", "Programmed", "BackendsHealthy", "Degraded", "Ready"]
 
@@ -154,19 +155,155 @@ def unhealthy(*addresses: str) -> DSRNodeStatus:
     return DSRNodeStatus(unhealthy_backends=UnhealthyBackends(items=items))
 
 
+def everywhere(*addresses: str) -> dict[str, DSRNodeStatus]:
+    return dict.fromkeys("abc", unhealthy(*addresses))
+
+
 def test_an_unhealthy_backend_is_shown_and_leaves_the_service_ready() -> None:
-    seen = with_report(running(), b=unhealthy("10.0.0.3"))
+    seen = with_report(running(), **everywhere("10.0.0.3"))
     healthy = said(seen, "BackendsHealthy")
     assert (healthy.status, healthy.reason) == ("False", "SomeUnhealthy")
-    assert "10.0.0.3 (node c): MACNotResolved: no answer (seen from b)" in healthy.message
+    assert "10.0.0.3 (node c): MACNotResolved: no answer (seen from a, b, c)" in healthy.message
     assert said(seen, "Degraded").status == "True"
     assert said(seen, "Ready").status == "True"
     assert seen.backends.healthy == 2
 
 
+def test_what_some_lb_nodes_alone_do_not_reach_is_healthy_and_told() -> None:
+    seen = with_report(running(), b=unhealthy("10.0.0.3"))
+    assert said(seen, "BackendsHealthy").status == "True"
+    assert seen.backends.healthy == 3
+    degraded = said(seen, "Degraded")
+    assert (degraded.status, degraded.reason) == ("True", "BackendUnhealthy")
+    assert "10.0.0.3 (node c): MACNotResolved: no answer (seen from b, not from a, c)" in (
+        degraded.message
+    )
+
+
 def test_without_a_healthy_backend_it_is_not_ready() -> None:
-    seen = with_report(running(), a=unhealthy("10.0.0.1", "10.0.0.2", "10.0.0.3"))
+    seen = with_report(running(), **everywhere("10.0.0.1", "10.0.0.2", "10.0.0.3"))
     assert said(seen, "Ready").reason == "NoneHealthy"
+
+
+def test_each_family_that_has_vips_needs_a_healthy_backend() -> None:
+    cluster = running()
+    change(cluster, vips=(VIPS[0], VIPS[2]))
+    arrive(cluster)
+    assert said(status(cluster), "Ready").status == "True"
+    seen = with_report(cluster, **everywhere("fd00::1", "fd00::2", "fd00::3"))
+    assert seen.backends.healthy == 3
+    ready = said(seen, "Ready")
+    assert (ready.status, ready.reason) == ("False", "NoneHealthy")
+    assert ready.message.startswith("no IPv6 backend takes new connections; fd00::1")
+
+
+def test_a_backend_said_once_for_all_plans_counts_for_each() -> None:
+    of_all = DSRNodeStatus(
+        unhealthy_backends=UnhealthyBackends(
+            items=(UnhealthyBackend(plan="", address="10.0.0.3", reason="MACNotResolved"),)
+        )
+    )
+    assert with_report(running(), **dict.fromkeys("abc", of_all)).backends.healthy == 2
+
+
+def test_of_what_a_list_has_no_room_for_nobody_knows() -> None:
+    item = UnhealthyBackend(plan="shop.other", address="10.0.0.1", reason="MACNotResolved")
+    cut = DSRNodeStatus(unhealthy_backends=UnhealthyBackends(items=(item,), more=5))
+    seen = with_report(running(), **dict.fromkeys("abc", cut))
+    assert seen.backends.healthy == 0
+    assert "not known: a, b, c found more" in said(seen, "BackendsHealthy").message
+    item = msgspec.structs.replace(item, address="10.0.0.2")
+    cut = DSRNodeStatus(unhealthy_backends=UnhealthyBackends(items=(item,), more=5))
+    assert with_report(running(), **dict.fromkeys("abc", cut)).backends.healthy == 1
+    assert with_report(running(), a=cut, b=cut).backends.healthy == 3
+
+
+def test_a_host_without_a_daemon_is_healthy_while_an_lb_node_reaches_it() -> None:
+    cluster = apart()
+    cluster.live -= {"a", "b"}
+    cluster.settle()
+    assert status(cluster).backends.healthy == 2
+    assert said(status(cluster), "Degraded").reason == "NodeDown"
+    assert with_report(cluster, c=unhealthy("10.0.0.1", "10.0.0.2")).backends.healthy == 0
+    cluster.live.clear()
+    cluster.settle()
+    assert status(cluster).backends.healthy == 0
+    healthy = said(status(cluster), "BackendsHealthy")
+    assert healthy.status == "False"
+    assert "no load balancer node tells whether it can be reached" in healthy.message
+
+
+def apart() -> Cluster:
+    """Hosts a and b, director c."""
+    nodes = {n: view(n, host=n != "c", director=n == "c") for n in "abc"}
+    cluster = Cluster(nodes=nodes)
+    arrive(cluster)
+    return cluster
+
+
+def complaint(reason: str, plan: str = "shop.web", more: int = 0) -> DSRNodeStatus:
+    item = PlanNotApplied(plan=plan, reason=reason, message="no")
+    return DSRNodeStatus(plans_not_applied=PlansNotApplied(items=(item,), more=more))
+
+
+def test_one_load_balancer_of_several_that_cannot_direct_is_degraded() -> None:
+    seen = with_report(running(), c=complaint("XdpBusy"))
+    assert said(seen, "Ready").status == "True"
+    assert (said(seen, "Degraded").reason, said(seen, "Degraded").message) == (
+        "XdpBusy",
+        "node c: no",
+    )
+    assert seen.load_balancers.programmed == 2
+
+
+def test_it_is_not_ready_while_no_load_balancer_can_direct() -> None:
+    cluster = running()
+    cluster.complaints = {n: complaint("XdpBusy").plans_not_applied for n in "abc"}
+    cluster.settle()
+    ready = said(status(cluster), "Ready")
+    assert (ready.status, ready.reason) == ("False", "XdpBusy")
+
+
+def test_it_is_not_ready_while_all_who_could_announce_are_dead() -> None:
+    cluster = running()
+    cluster.complaints = {"a": complaint("XdpBusy").plans_not_applied}
+    cluster.live -= {"b", "c"}
+    cluster.settle()
+    assert said(status(cluster), "Ready").reason == "XdpBusy"
+
+
+def test_a_host_that_cannot_hold_the_vip_keeps_no_generation_pending() -> None:
+    cluster = Cluster()
+    cluster.complaints = {"c": complaint("AddressRefused").plans_not_applied}
+    arrive(cluster)
+    seen = status(cluster)
+    assert said(seen, "Ready").status == "True"
+    assert said(seen, "Degraded").reason == "AddressRefused"
+    assert seen.backends.healthy == 2
+
+
+def test_a_frontend_that_is_missing_is_told_also_when_the_generation_was_out() -> None:
+    cluster = running()
+    assert said(status(cluster), "Ready").status == "True"
+    frontend = Frontend(vip=VIPS[0], protocol="TCP", port=80)
+    cluster.standing = Standing(outside=set(VIPS))
+    cluster.settle()
+    cluster.standing = Standing(held={frontend: "shop/old"})
+    cluster.settle()
+    ready = said(status(cluster), "Ready")
+    assert (ready.status, ready.reason) == ("False", "WaitingForOtherService")
+
+
+def test_a_cut_off_list_of_complaints_is_told() -> None:
+    cluster = Cluster()
+    cluster.complaints = {"c": complaint("InvalidPlan", "a.first", more=3).plans_not_applied}
+    arrive(cluster)
+    assert status(cluster).backends.healthy == 2
+    assert "node c" in said(status(cluster), "BackendsHealthy").message
+    assert "more complaints than a DSRNode tells" in said(status(cluster), "Degraded").message
+    cluster.complaints = {"c": complaint("XdpBusy", "a.first", more=3).plans_not_applied}
+    arrive(cluster)
+    assert status(cluster).backends.healthy == 3, "all who lack a VIP come first in the list"
 
 
 def test_what_is_being_withdrawn_says_so_and_for_whom_it_waits() -> None:
@@ -189,7 +326,7 @@ def test_events_tell_transitions_once() -> None:
             cluster.acknowledge(name)
     assert told == ["Accepted", "Ready"]
     before = status(cluster)
-    after = with_report(cluster, a=unhealthy("10.0.0.1"))
+    after = with_report(cluster, **everywhere("10.0.0.1"))
     assert [(e.type, e.reason) for e in transitions(before, after)] == [
         ("Warning", "BackendUnhealthy")
     ]

@@ -81,3 +81,11 @@ def test_whom_news_concern() -> None:
         unhealthy_backends=UnhealthyBackends(items=(dead,), more=1),
     )
     assert reports.take("a", cut, node()) == News(all=True)
+
+
+def test_what_concerns_each_plan_of_a_node_wakes_them_all() -> None:
+    dead = UnhealthyBackend(plan="", address="10.0.0.1", reason="MACNotResolved")
+    reports = Reports()
+    reports.take("a", report(applied_revision=7), node())
+    told = report(applied_revision=7, unhealthy_backends=UnhealthyBackends(items=(dead,)))
+    assert reports.take("a", told, node()) == News(all=True)
