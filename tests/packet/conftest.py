@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.packet.harness import SMALL, Harness, Slot
 from tests.packet.oracle import Scene
 
 MakeHarness = Callable[..., Harness]
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +22,34 @@ def bpffs() -> Iterator[Path]:
         yield root
 
 
-@pytest.fixture(scope="module")
-def make_harness(bpffs: Path) -> Iterator[MakeHarness]:
-    """A harness of its own maps, with a scene and a settled table on one backend."""
+@contextmanager
+def _making(bpffs: Path) -> Iterator[MakeHarness]:
     made: list[Harness] = []
 
     def make(scene: Scene, slots: list[Slot] | None = None, limits: Limits = SMALL) -> Harness:
-        harness = Harness(bpffs / f"director{len(made)}", limits)
+        harness = Harness(bpffs / f"director{next(_NUMBERS)}", limits)
         made.append(harness)
         harness.set_scene(scene)
         handle = next(iter(scene.backends), 0)
         harness.set_table(slots or [Slot(handle, handle)])
         return harness
 
-    yield make
-    for each in made:
-        each.close()
+    try:
+        yield make
+    finally:
+        for each in made:
+            each.close()
+
+
+@pytest.fixture
+def make_harness(bpffs: Path) -> Iterator[MakeHarness]:
+    """A harness of its own maps, with a scene and a settled table on one backend."""
+    with _making(bpffs) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_lasting_harness(bpffs: Path) -> Iterator[MakeHarness]:
+    """The same for all tests of a module. Each harness has 20 open files: only few may last."""
+    with _making(bpffs) as make:
+        yield make

@@ -32,8 +32,8 @@ GROUP_MAC, GROUP = "33:33:ff:00:00:10", "ff02::1:ff00:10"
 
 
 @pytest.fixture(scope="module")
-def harness(make_harness: MakeHarness) -> Harness:
-    return make_harness(FOREVER)
+def harness(make_lasting_harness: MakeHarness) -> Harness:
+    return make_lasting_harness(FOREVER)
 
 
 def arp(tags: str = "untagged", dst: str = BROADCAST, **fields: Any) -> bytes:

@@ -31,8 +31,8 @@ from tests.packet.oracle import DROP, PASS, REDIRECT, TX, Backend
 
 
 @pytest.fixture(scope="module")
-def harness(make_harness: MakeHarness) -> Harness:
-    return make_harness(SCENE)
+def harness(make_lasting_harness: MakeHarness) -> Harness:
+    return make_lasting_harness(SCENE)
 
 
 @pytest.mark.parametrize("name", ["TCP", "UDP"])

@@ -26,8 +26,8 @@ WHOLE: dict[str, bytes] = {
 
 
 @pytest.fixture(scope="module")
-def harness(make_harness: MakeHarness) -> Harness:
-    return make_harness(SCENE)
+def harness(make_lasting_harness: MakeHarness) -> Harness:
+    return make_lasting_harness(SCENE)
 
 
 @pytest.mark.parametrize("what", WHOLE)

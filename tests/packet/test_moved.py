@@ -157,8 +157,8 @@ def slot_number(asked: Balanced) -> int:
 
 
 @pytest.fixture(scope="module")
-def harness(make_harness: MakeHarness) -> Harness:
-    return make_harness(SCENE_OF_THREE, limits=replace(SMALL, flows=CAPACITY))
+def harness(make_lasting_harness: MakeHarness) -> Harness:
+    return make_lasting_harness(SCENE_OF_THREE, limits=replace(SMALL, flows=CAPACITY))
 
 
 @pytest.fixture
