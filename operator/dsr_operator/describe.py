@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dsr_api.plan import DSRPlanSpec, Frontend, PlanBackend
+from dsr_api.plan import Director, DSRPlanSpec, Frontend, PlanBackend
 
 from dsr_operator.compile.backends import names
 
@@ -16,7 +16,7 @@ def describe(old: DSRPlanSpec | None, new: DSRPlanSpec) -> str:
     parts = [
         _difference("VIP", old.vips, new.vips),
         _difference("frontend", map(_frontend, old.frontends), map(_frontend, new.frontends)),
-        _difference("director", (d.node for d in old.directors), (d.node for d in new.directors)),
+        _difference("director", map(_director, old.directors), map(_director, new.directors)),
         _difference("host", old.hosts, new.hosts),
         _difference("backend", map(_backend, old.backends), map(_backend, new.backends)),
     ]
@@ -32,6 +32,10 @@ def _difference(what: str, old: Iterable[str], new: Iterable[str]) -> str:
 
 def _frontend(frontend: Frontend) -> str:
     return f"{frontend.vip} {frontend.port}/{frontend.protocol}"
+
+
+def _director(director: Director) -> str:
+    return director.node if director.announces else f"{director.node} without announcing"
 
 
 def _backend(backend: PlanBackend) -> str:

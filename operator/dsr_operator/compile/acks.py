@@ -18,6 +18,10 @@ COMPANY = 1.0
 node, so that they enter together: each entry by itself moves slots, and what has moved is slower
 for a while and keeps new UDP flows where they would have gone before."""
 
+FIRST_SIGHT = 3.0
+"""The same for one whose Lease has not been seen yet, though it has acknowledged since: Leases are
+looked at every two seconds."""
+
 LAG = 10.0
 """Seconds behind the plan after which a live node is said to lag."""
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import msgspec
 from dsr_api.plan import Director, DSRPlanSpec, Frontend, PlanBackend
 
-from dsr_operator.compile.acks import COMPANY, Acks
+from dsr_operator.compile.acks import COMPANY, FIRST_SIGHT, Acks
 from dsr_operator.compile.backends import Wanted
 from dsr_operator.compile.clocktext import from_rfc3339, to_rfc3339
 from dsr_operator.core import family
@@ -113,7 +113,7 @@ def _backends(current: DSRPlanSpec, target: Target, acks: Acks) -> tuple[PlanBac
 
 
 def _entering(new: Iterable[Wanted], acks: Acks) -> list[Wanted]:
-    """Those of the new ones who may enter now; nobody as long as a live host may be about to."""
+    """Those of the new ones who may enter now; nobody as long as another host may be about to."""
     ready: list[Wanted] = []
     coming: set[str] = set()
     for wanted in new:
@@ -123,9 +123,16 @@ def _entering(new: Iterable[Wanted], acks: Acks) -> list[Wanted]:
             acks.awaited.add(wanted.node)
             coming.add(wanted.node)
     named = acks.history.holding
-    late = [n for n in coming if n in named and acks.live(n) and not acks.fails(n)]
-    waits = [acks.wait_for([n], named[n], COMPANY) for n in late] if ready else []
+    late = [n for n in coming if n in named and not acks.fails(n)]
+    waits = [acks.wait_for([n], named[n], _company(n, acks)) for n in late] if ready else []
     return [] if any(waits) else ready
+
+
+def _company(node: str, acks: Acks) -> float:
+    """For how long since it was named those who could enter wait for a host."""
+    if acks.live(node):
+        return COMPANY
+    return FIRST_SIGHT if acks.holds(node) else 0.0
 
 
 def _entry(wanted: Wanted) -> PlanBackend:

@@ -192,6 +192,19 @@ def test_nobody_waits_for_a_dead_node_s_company() -> None:
     assert [b.node for b in plan(cluster).backends] == ["a", "b"]
 
 
+def test_who_has_acknowledged_is_waited_for_until_its_lease_is_seen() -> None:
+    cluster = Cluster()
+    cluster.settle()
+    for name in "abc":
+        cluster.acknowledge(name)
+    cluster.live -= {"c"}
+    cluster.settle()
+    assert not plan(cluster).backends
+    cluster.live.add("c")
+    cluster.settle()
+    assert [b.node for b in plan(cluster).backends] == ["a", "b", "c"]
+
+
 def test_one_write_for_all_who_have_acknowledged_whatever_has_been_written_since() -> None:
     cluster = Cluster()
     cluster.settle()
