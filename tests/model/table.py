@@ -12,6 +12,9 @@ from hashlib import blake2b
 from heapq import heapify, heapreplace
 from itertools import count
 
+MOST_FILLS = 8
+"""Failed backends up to which there is a second choice."""
+
 Table = list[bytes | None]
 """For each slot the key of a backend; None: nobody has a weight."""
 
@@ -44,7 +47,9 @@ def wanted(weights: Mapping[bytes, int], failed: Set[bytes], seed: int, size: in
     """Each slot takes the first of its choices that has not failed."""
     base = fill(weights, seed, size)
     without = {
-        key: fill({k: w for k, w in weights.items() if k != key}, seed, size) for key in failed
+        key: fill({k: w for k, w in weights.items() if k != key}, seed, size)
+        for key in failed
+        if len(failed) <= MOST_FILLS
     }
     return [_first_alive(slot, base, without, failed, seed) for slot in range(size)]
 
@@ -56,7 +61,7 @@ def _first_alive(
     if first not in failed:
         return first
     assert first is not None
-    second = without[first][slot]
+    second = without[first][slot] if without else first
     if second is not None and second not in failed:
         return second
     if all(owner in failed for owner in base):

@@ -347,7 +347,7 @@ def test_what_does_not_fit_is_that_plans_problem_alone(node: Node) -> None:
 
 def held(node: Node, desired: DirectorState) -> Changes:
     """As the kernel's pass does it: until nothing waits for what leaves."""
-    while (changes := node.hold(desired)).unfinished:
+    while (changes := node.hold(desired)).makes_room:
         assert changes
     return changes
 
@@ -362,6 +362,8 @@ def test_a_plan_that_grows_too_large_leaves_out_those_who_do_not_fit(node: Node)
     assert "8 backends are left out" in problem.message
     assert "--max-backends" in problem.message
     assert not node.hold(desired)
+    for _ in range(3):
+        assert node.xdp.hold(desired) == ((problem,), False)
     fitting = replace(crowd, backends=crowd.backends[:12])
     assert unpack(node.words(fitting)).current.tolist() == wanted_handles(node, fitting)
 
@@ -373,7 +375,7 @@ def test_in_a_full_map_backends_fail_and_leave_as_ever(bpffs: Path) -> None:
         new = pool(WEB, failed, backend(2), backend(4))
         desired = replace(state(new), announced={VIP4: FOREVER, address16("192.0.2.11"): 5})
         first = node.hold(desired)
-        assert first.unfinished
+        assert first.makes_room
         less = pool(WEB, failed, backend(2))
         assert unpack(node.words(less)).current.tolist() == wanted_handles(node, less)
         assert node.observed().announced == {VIP4: FOREVER}

@@ -162,12 +162,6 @@ class Kernel:
         return False
 
     def _direct(self, state: NodeState, outcome: Outcome) -> bool:
-        added, unfinished = False, True
-        while unfinished:
-            change = self.xdp.diff(state.director, self.xdp.read())
-            outcome.problems = self.xdp.apply(change)
-            unfinished = change.unfinished and outcome.problems == tuple(change.problems)
-            # A lease's end moves on with every pass.
-            added |= bool(replace(change, announced_in={}))
+        outcome.problems, added = self.xdp.hold(state.director)
         outcome.modes = self._modes = self.xdp.modes()
         return added and not outcome.problems  # what failed is tried again with every pass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
-from dsr_node.table import backend_key, fill, wanted
+from dsr_node.table import backend_key, fill, maglev, native, wanted
+from dsr_node.table.maglev import MOST_FILLS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -101,12 +103,35 @@ def test_exactly_the_share_of_whoever_fails_next_moves(
     keys, all_weights = list(pool), list(pool.values())
     order = data.draw(st.permutations(range(len(keys))))
     owners = set(fill(keys, all_weights, seed, size).tolist())
-    before = wanted(keys, all_weights, set(), seed, size)
+    base = before = wanted(keys, all_weights, set(), seed, size)
     for count, fails in enumerate(order, 1):
         after = wanted(keys, all_weights, set(order[:count]), seed, size)
+        alive = ~np.isin(base, order[: count - 1])
         if not owners <= set(order[:count]):
-            assert ((before != after) == (before == fails)).all()
+            moved = before != after
+            assert (moved == (before == fails))[alive].all()
+            assert count == MOST_FILLS + 1 or (moved == (before == fails)).all()
         before = after
+
+
+@pytest.mark.parametrize(("dead", "most"), [(1, 2), (MOST_FILLS, MOST_FILLS + 1), (50, 1)])
+def test_many_failures_cost_no_more_than_a_few_fills(
+    dead: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fills = 0
+
+    def counted(*arguments: Any) -> NDArray[np.int32]:
+        nonlocal fills
+        fills += 1
+        return native.maglev_fill(*arguments)
+
+    monkeypatch.setattr(maglev, "maglev_fill", counted)
+    keys, ones = equal_backends(100)
+    table = wanted(keys, ones, range(dead), 7, 4093)
+    assert fills == most
+    counts = np.bincount(table, minlength=100)
+    assert not counts[:dead].any()
+    assert counts[dead:].max() < 4 * 4093 / (100 - dead)
 
 
 def test_a_failed_backend_that_leaves_the_plan_moves_little_more() -> None:

@@ -52,7 +52,8 @@ class FrontendWrite:
 class Changes:
     """Empty (false) where the maps hold what is desired, `problems` apart.
 
-    `unfinished`: once these are made, there is more to be found; nothing is announced anew before.
+    `postponed`: there are tables to be filled once these changes are made. `makes_room`: these
+    changes may make room for what has not fitted. Nothing is announced anew before.
     """
 
     backends_in: list[BackendWrite] = field(default_factory=list)
@@ -74,10 +75,11 @@ class Changes:
     update: list[str] = field(default_factory=list)
     detach: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    unfinished: bool = False
+    postponed: bool = False
+    makes_room: bool = False
 
     def __bool__(self) -> bool:
-        told = ("problems", "unfinished")
+        told = ("problems", "postponed", "makes_room")
         return any(_value(self, f.name) for f in fields(self) if f.name not in told)
 
 

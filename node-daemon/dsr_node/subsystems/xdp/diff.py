@@ -35,7 +35,7 @@ from dsr_node.subsystems.xdp.state import (
     PoolKey,
     Problem,
 )
-from dsr_node.subsystems.xdp.tables import WantedTables
+from dsr_node.subsystems.xdp.tables import PostponedError, WantedTables
 from dsr_node.table.word import handle
 
 _ANY_ADDRESS = bytes(16)
@@ -44,25 +44,33 @@ _NO_MAC = bytes(6)
 T = TypeVar("T", bytes, Peer)
 
 
-def diff(desired: DirectorState, observed: Observed, tables: WantedTables) -> Changes:
+def diff(
+    desired: DirectorState,
+    observed: Observed,
+    tables: WantedTables,
+    *,
+    full: bool = True,
+    part: int = 0,
+) -> Changes:
     """What turns the one into the other. A plan that does not fit becomes a problem, and a pool
-    that is there goes on without those backends for whom there is no room."""
+    that is there goes on without those backends for whom there is no room. `full`: also those pools
+    are compared whose value has been found in the maps before. `part`: how many have gone before
+    in this pass."""
     changes = Changes()
+    tables.begin(full=full, part=part)
     pools = _PoolDiff(observed, changes, tables)
     places = {key: pools.place(pool) for key, pool in desired.pools.items()}
-    pools.remove_others(places.values())
+    if not changes.postponed:
+        pools.remove_others(places.values())
     _frontends(desired, observed, changes, places)
     _sets(desired, observed, changes)
     _links(desired, observed, changes)
     tables.keep(desired.pools)
-    leaves = changes.backends_out or changes.pools_out or changes.frontends_out
-    if leaves and any(problem.reason == NO_ROOM for problem in changes.problems):
-        changes.unfinished = True
-    if changes.unfinished:
-        new = changes.announced_in.keys() - observed.announced.keys()
-        changes.announced_in = {
-            vip: until for vip, until in changes.announced_in.items() if vip not in new
-        }
+    if changes.backends_out or changes.pools_out or changes.frontends_out:
+        changes.makes_room = any(problem.reason == NO_ROOM for problem in changes.problems)
+    if changes.postponed or changes.makes_room:
+        renewed = changes.announced_in.keys() & observed.announced.keys()
+        changes.announced_in = {vip: changes.announced_in[vip] for vip in renewed}
     return changes
 
 
@@ -100,11 +108,16 @@ class _PoolDiff:
     def place(self, pool: Pool) -> int | None:
         """The pool's index, now or after the changes; None where there is no room for it."""
         index = self._observed.pool_index.get(pool_identity(pool))
+        if index is not None and self._tables.is_found(pool):
+            return index
         try:
             check_pool(pool)
             if index is None:
                 return self._add(pool)
-            self._compare(pool, index)
+            if self._compare(pool, index):
+                self._tables.found(pool)
+        except PostponedError:
+            self._changes.postponed = True
         except NoRoomError as error:
             self._changes.problems.append(Problem(NO_ROOM, str(error), plan=pool.key.plan))
         except (ValueError, MemoryError) as error:  # of check_pool, dsr_node.table
@@ -122,31 +135,35 @@ class _PoolDiff:
         (index,) = self._free_pools.take(1)
         chunk, offset = self._space.take(pool.size)
         handles, writes = self._backends(pool, index)
-        self._changes.backends_in += writes
         step = self._tables.first_step(pool, handles, (chunk, offset), self._observed.now_s)
+        self._changes.backends_in += writes
         self._changes.tables.append(TableWrite(pool.key.plan, index, step))
         self._changes.pools_in.append(
             PoolWrite(index, _pool_row(pool, chunk, offset), pool_identity(pool))
         )
         return index
 
-    def _compare(self, pool: Pool, index: int) -> None:
+    def _compare(self, desired: Pool, index: int) -> bool:
+        """Whether the maps hold the pool. What is known of backends does not wait for the table."""
         row = self._observed.pools[index].item()
-        pool = self._with_room(pool, index)
+        pool = self._with_room(desired, index)
         handles, writes = self._backends(pool, index)
         self._changes.backends_in += writes
         chunk, offset = row[1], row[2]
         step = self._tables.next_step(pool, handles, (chunk, offset))
-        if step.is_needed(self._observed.chunks[chunk].words[step.slots]):
+        moves = step.is_needed(self._observed.chunks[chunk].words[step.slots])
+        if moves:
             self._changes.tables.append(TableWrite(pool.key.plan, index, step))
         wanted = _pool_row(pool, chunk, offset)
         if row != wanted:
             self._changes.pools_in.append(PoolWrite(index, wanted))
+        gone: list[int] = []
         there = self._observed.backend_ids.get(index, {})
         if len(there) + sum(write.identity is not None for write in writes) > len(pool.backends):
             kept = {backend_identity(each.key) for each in pool.backends}
-            gone = sorted(there.keys() - kept)
-            self._changes.backends_out += (there[identity] for identity in gone)
+            gone = [there[identity] for identity in sorted(there.keys() - kept)]
+            self._changes.backends_out += gone
+        return pool is desired and not (writes or moves or row != wanted or gone)
 
     def _with_room(self, pool: Pool, index: int) -> Pool:
         """The pool with as many newcomers as fit: who fails or leaves must not wait for them."""

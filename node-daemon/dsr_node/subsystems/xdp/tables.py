@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,10 @@ from dsr_node.subsystems.xdp.state import Pool, PoolKey
 from dsr_node.table.maglev import fill, wanted
 from dsr_node.table.slots import SlotTable, first_table, handles_of, next_table
 from dsr_node.table.word import NO_HANDLE, pack, unpack
+
+PART_S, LAST_PART_S = 0.2, 2.0
+"""Seconds of filling after which what has been found is written, before the rest is filled: in the
+first part of a pass, twice as long in each next one, at most."""
 
 Handles = NDArray[np.uint32]
 
@@ -60,19 +65,43 @@ class TableStep:
         return next_table(old, handles, self.living, busy, now_s, self.idle_s)
 
 
+class PostponedError(Exception):
+    """A table has not been filled yet: this part of the pass has taken long enough."""
+
+
 class WantedTables:
-    """What slots want, kept between passes: a fill costs far more than a comparison.
+    """What slots want, kept between passes: a fill costs far more than a comparison. Also which
+    pools have been found as desired.
 
     Handles are in the order of a pool's backends.
     """
 
     def __init__(self) -> None:
         self._kept: dict[PoolKey, tuple[object, NDArray[np.unsignedinteger]]] = {}
+        self._found: dict[PoolKey, Pool] = {}
+        self._spent_s = 0.0
+        self._room_s = PART_S
+
+    def begin(self, *, full: bool, part: int) -> None:
+        """A part of a pass begins, 0 is the first. `full`: every pool is compared again."""
+        self._spent_s = 0.0
+        self._room_s = min(PART_S * 2**part, LAST_PART_S)
+        if full:
+            self._found.clear()
+
+    def is_found(self, pool: Pool) -> bool:
+        """Whether this very value has been found in the maps."""
+        return self._found.get(pool.key) is pool
+
+    def found(self, pool: Pool) -> None:
+        """The maps hold this value."""
+        self._found[pool.key] = pool
 
     def first_step(
         self, pool: Pool, handles: Sequence[int], place: tuple[int, int], now_s: int
     ) -> TableStep:
-        """The table of a pool that has none (docs/architecture.md, slot rule 11)."""
+        """The table of a pool that has none (docs/architecture.md, slot rule 11). Raises
+        PostponedError."""
         idle = max(pool.tcp_idle_s, pool.udp_idle_s)
         step = self._step(pool, handles, place)
         if pool.moved_at is None or now_s - pool.moved_at > idle:
@@ -81,13 +110,14 @@ class WantedTables:
         return replace(step, first=True, previous=previous, moved_at_s=pool.moved_at)
 
     def next_step(self, pool: Pool, handles: Sequence[int], place: tuple[int, int]) -> TableStep:
-        """The table of a pool after the one at `place`."""
+        """The table of a pool after the one at `place`. Raises PostponedError."""
         return self._step(pool, handles, place)
 
     def keep(self, pools: Iterable[PoolKey]) -> None:
         """Forgets all but these."""
         keep = set(pools)
         self._kept = {key: value for key, value in self._kept.items() if key in keep}
+        self._found = {key: pool for key, pool in self._found.items() if key in keep}
 
     def _step(self, pool: Pool, handles: Sequence[int], place: tuple[int, int]) -> TableStep:
         return TableStep(
@@ -108,19 +138,24 @@ class WantedTables:
         )
         kept = self._kept.get(pool.key)
         if kept is None or kept[0] != inputs:
-            table = wanted(
-                [bytes(each.key) for each in pool.backends],
-                [each.weight for each in pool.backends],
-                [index for index, each in enumerate(pool.backends) if each.down],
-                pool.seed,
-                pool.size,
-            )
-            kept = (inputs, _compact(table, len(pool.backends)))
+            if self._spent_s > self._room_s:
+                raise PostponedError
+            begin = time.monotonic()
+            kept = (inputs, _filled(pool))
             self._kept[pool.key] = kept
+            self._spent_s += time.monotonic() - begin
         return kept[1]
 
 
-def _compact(table: NDArray[np.int32], nobody: int) -> NDArray[np.unsignedinteger]:
+def _filled(pool: Pool) -> NDArray[np.unsignedinteger]:
+    table = wanted(
+        [bytes(each.key) for each in pool.backends],
+        [each.weight for each in pool.backends],
+        [index for index, each in enumerate(pool.backends) if each.down],
+        pool.seed,
+        pool.size,
+    )
+    nobody = len(pool.backends)
     return np.where(table < 0, nobody, table).astype(np.min_scalar_type(nobody))
 
 
