@@ -52,7 +52,8 @@ class PlanBackend(ApiStruct, frozen=True, order=True):
 
     weight 0 drains: old flows stay, new ones go elsewhere. `drain_until` (RFC 3339) is the
     operator's own note of when it will take the backend out of the plan.
-    `node` is set where a daemon of ours serves the VIP there.
+    `node` is set where a daemon of ours serves the VIP there. `changed_at` (RFC 3339) is a note as
+    well, in `previous_backends`: when its weight became another than this.
     """
 
     address: str
@@ -60,6 +61,7 @@ class PlanBackend(ApiStruct, frozen=True, order=True):
     node: str = ""
     node_uid: str = msgspec.field(default="", name="nodeUID")
     drain_until: str | None = None
+    changed_at: str | None = None
 
 
 class Director(ApiStruct, frozen=True, order=True):

@@ -28,6 +28,7 @@ from dsr_api.plan import Director, DSRPlanSpec, Frontend, PlanBackend
 from dsr_operator.compile.acks import COMPANY, FIRST_SIGHT, Acks
 from dsr_operator.compile.backends import Wanted
 from dsr_operator.compile.clocktext import from_rfc3339, to_rfc3339
+from dsr_operator.compile.previous import remember_backends
 from dsr_operator.core import family
 
 HANDOVER = 3.0
@@ -64,7 +65,7 @@ def grow_and_shrink(current: DSRPlanSpec, target: Target, acks: Acks) -> DSRPlan
         hosts=_hosts(current, target, backends, acks),
         backends=backends,
     )
-    return _remember_backends(current, moved, acks)
+    return remember_backends(current, moved, acks)
 
 
 def withdraw(current: DSRPlanSpec, acks: Acks) -> tuple[DSRPlanSpec, bool]:
@@ -285,27 +286,3 @@ def _former_directors(
         if mark is None or not acks.let_go([node], mark):
             former.add(node)
     return tuple(sorted(former))
-
-
-def _remember_backends(current: DSRPlanSpec, new: DSRPlanSpec, acks: Acks) -> DSRPlanSpec:
-    """Note the backends from before the last change, as long as slots may be moved (rule 11).
-
-    A further change in that time leaves them as they are: settled is what it was (rule 5).
-    """
-    now = acks.clock.wall
-    before = tuple(b for b in current.backends if b.weight > 0)
-    changed_at = from_rfc3339(current.backends_changed_at) if current.backends_changed_at else None
-    previous = current.previous_backends
-    if before and current.frontends and _shares(before) != _shares(new.backends):
-        previous, changed_at = previous or before, now
-    idle = max(new.flow_idle_timeout.tcp_seconds, new.flow_idle_timeout.udp_seconds)
-    if changed_at is None or changed_at + idle <= now:
-        return msgspec.structs.replace(new, previous_backends=(), backends_changed_at=None)
-    acks.deadlines.append(acks.clock.steady + changed_at + idle - now)
-    return msgspec.structs.replace(
-        new, previous_backends=previous, backends_changed_at=to_rfc3339(changed_at)
-    )
-
-
-def _shares(backends: Sequence[PlanBackend]) -> dict[tuple[str, str], int]:
-    return {(b.address, b.node_uid): b.weight for b in backends if b.weight > 0}

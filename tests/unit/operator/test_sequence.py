@@ -525,26 +525,6 @@ def arrive(cluster: Cluster) -> None:
     cluster.settle()
 
 
-def test_previous_backends_are_those_from_before_the_first_change_of_late() -> None:
-    cluster = running()
-    cluster.now += 1000
-    cluster.settle()
-    assert plan(cluster).previous_backends == ()
-    cluster.nodes["a"] = view("a", weight="5")
-    cluster.settle()
-    first = plan(cluster).backends_changed_at
-    assert {b.weight for b in plan(cluster).previous_backends} == {1}
-    cluster.now += 100
-    cluster.nodes["b"] = view("b", weight="7")
-    cluster.settle()
-    assert {b.weight for b in plan(cluster).previous_backends} == {1}
-    assert plan(cluster).backends_changed_at != first
-    cluster.now += 901
-    cluster.settle()
-    assert plan(cluster).previous_backends == ()
-    assert plan(cluster).backends_changed_at is None
-
-
 def test_what_another_plan_still_forwards_is_waited_for() -> None:
     frontend = Frontend(vip=VIPS[0], protocol="TCP", port=80)
     cluster = Cluster(standing=Standing(held={frontend: "shop/old"}))
