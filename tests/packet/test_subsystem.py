@@ -537,13 +537,50 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_maps_that_cannot_be_opened_leave_no_descriptors(bpffs: Path) -> None:
-    (bpffs / "dsr").mkdir()
-    in_the_way(bpffs / "dsr" / "moved_at_0")
-    with Node(bpffs / "dsr") as node:
+def test_maps_that_cannot_be_opened_leave_no_descriptors(node: Node) -> None:
+    node.hold(BASE)
+    (node.pins / "moved_at_0").unlink()
+    in_the_way(node.pins / "moved_at_0")
+    with node.restarted() as again:
         counts = []
         for _ in range(3):
             with pytest.raises(BpfError):
-                node.observed()
+                again.observed()
             counts.append(descriptors())
         assert len(set(counts)) == 1
+
+
+def unpin(node: Node, pattern: str) -> None:
+    for path in list(node.pins.glob(pattern)):
+        path.unlink()
+
+
+@pytest.mark.parametrize("pattern", ["*", "slots_0", "flows"])
+def test_pins_that_somebody_removes_come_back(
+    node: Node, pattern: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.hold(BASE)
+    before = {path.name for path in node.pins.iterdir()}
+    words = node.words(BASE.pools[WEB]).tolist()
+    unpin(node, pattern)
+    if pattern == "*":
+        node.pins.rmdir()
+    assert not node.hold(BASE)
+    assert "somebody has removed" in caplog.text
+    assert {path.name for path in node.pins.iterdir()} == before
+    with node.restarted() as again:
+        assert not again.hold(BASE)
+        assert again.words(BASE.pools[WEB]).tolist() == words
+
+
+@pytest.mark.parametrize("pattern", ["slots_0", "moved_at_0", "*_0"])
+def test_a_daemon_that_starts_without_some_pins_makes_these_anew(node: Node, pattern: str) -> None:
+    node.hold(BASE)
+    unpin(node, pattern)
+    with node.restarted() as again:
+        again.observed()
+        again.xdp.sweep(time.monotonic())
+        again.hold(BASE)
+        assert not again.hold(BASE)
+        for of in BASE.pools.values():
+            assert unpack(again.words(of)).current.tolist() == wanted_handles(again, of)

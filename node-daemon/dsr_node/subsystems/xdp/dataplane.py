@@ -34,6 +34,7 @@ class Dataplane:
         _make_directory(pins)
         self.pins = pins
         self._object = Object(OBJECT, limits.sizes(), pins)
+        self._pinned = dict(self._object.maps)
         try:
             self._open(limits)
         except BaseException:
@@ -58,22 +59,38 @@ class Dataplane:
         self.pool_owners = self.maps["pool_owners"].mapped(layout.OWNER, writable=True)
         self.backend_owners = self.maps["backend_owners"].mapped(layout.OWNER, writable=True)
         self.chunks: list[Chunk] = []
-        while (self.pins / _times_pin(len(self.chunks))).exists():
+        used = self.pools["chunk"][self.pools["size"] != 0].tolist()
+        while len(self.chunks) <= max(used, default=-1):
             self.add_chunk()
 
     def close(self) -> None:
         """Lets go of maps and program; what is pinned stays."""
+        for name in self._pinned.keys() - self._object.maps.keys():
+            self._pinned[name].close()
+        self._pinned.clear()
         self._object.close()
+
+    def pin_again(self) -> None:
+        """Pins what somebody has unpinned: a daemon that starts would find its tables empty, and
+        connections in moved slots would break. Raises OSError."""
+        lost = [name for name in self._pinned if not (self.pins / name).exists()]
+        if not lost:
+            return
+        _log.warning("somebody has removed %s from %s; pinned again", ", ".join(lost), self.pins)
+        _make_directory(self.pins)
+        for name in lost:
+            self._pinned[name].pin(self.pins / name)
 
     def add_chunk(self) -> None:
         """Room for CHUNK_SLOTS more slots. Waits for RCU, 10 ms each."""
         number = len(self.chunks)
-        words = self._inner("slots", f"slots_{number}", number, _WORDS, "u8")
-        times = self._inner("moved_at", _times_pin(number), number, _TIMES, "u4")
+        words = self._inner("slots", number, _WORDS, "u8")
+        times = self._inner("moved_at", number, _TIMES, "u4")
         self.chunks.append(Chunk(words, times))
 
     def observe(self) -> Observed:
-        """What is there now."""
+        """What is there now. Raises OSError."""
+        self.pin_again()
         keys, indices = self.maps["frontends"].read_all(layout.FRONTEND_KEY, "u4")
         announced, until = self.maps["announced"].read_all(layout.ADDRESS, "u8")
         interfaces, macs = self.maps["interfaces"].read_all("u4", layout.INTERFACE)
@@ -115,8 +132,9 @@ class Dataplane:
         rows = owners[used]
         return zip(used.tolist(), rows["identity"].tolist(), rows["pool"].tolist(), strict=True)
 
-    def _inner(self, outer: str, name: str, number: int, shape: Shape, item: str) -> Array:
+    def _inner(self, outer: str, number: int, shape: Shape, item: str) -> Array:
         """The map of a chunk as memory; made, pinned and put into the outer map if need be."""
+        name = f"{outer}_{number}"
         path = self.pins / name
         there = path.exists()
         inner = Map.open(path) if there else Map.create(name, shape)
@@ -126,9 +144,14 @@ class Dataplane:
             key = number.to_bytes(4, "little")
             if self.maps[outer].lookup(key) != inner.id.to_bytes(4, "little"):
                 self.maps[outer].update(key, inner.fd.to_bytes(4, "little"))
-            return inner.mapped(item, writable=True)
-        finally:
+            memory = inner.mapped(item, writable=True)
+        except BaseException:
             inner.close()
+            raise
+        if name in self._pinned:
+            self._pinned[name].close()
+        self._pinned[name] = inner
+        return memory
 
 
 def _make_directory(pins: Path) -> None:
@@ -140,7 +163,3 @@ def _make_directory(pins: Path) -> None:
             f"cannot make {pins} ({error.strerror}); is a bpffs mounted there? "
             "`mount -t bpf bpf /sys/fs/bpf` does it",
         ) from error
-
-
-def _times_pin(number: int) -> str:
-    return f"moved_at_{number}"
