@@ -19,6 +19,9 @@ from dsr_node.subsystems.xdp.stats import Stats
 RETRY = 5.0
 """Seconds between two tries to listen."""
 
+COUNTERS_AGE = 5.0
+"""Seconds for which counters are told again: reading them keeps a pass waiting."""
+
 log = logging.getLogger(__name__)
 
 
@@ -27,6 +30,9 @@ class Endpoint:
 
     def __init__(self, sight: Sight) -> None:
         self._sight = sight
+        self._stats: Stats | None = None
+        self._read_at = -COUNTERS_AGE
+        self._one_reads = asyncio.Lock()
 
     def app(self) -> web.Application:
         """The endpoint, not yet listening."""
@@ -68,14 +74,21 @@ class Endpoint:
                 return
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        stats: Stats | None = None
-        try:
-            stats = await self._sight.engine.stats()
-        except OSError as error:
-            log.warning("the counters of the dataplane cannot be read: %s", error)
+        stats = await self._counters()
         # The text of thousands of services takes a moment to write.
         body = await asyncio.to_thread(exposition, self._sight, stats)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _counters(self) -> Stats | None:
+        async with self._one_reads:
+            if time.monotonic() - self._read_at >= COUNTERS_AGE:
+                try:
+                    self._stats = await self._sight.engine.stats()
+                except OSError as error:
+                    log.warning("the counters of the dataplane cannot be read: %s", error)
+                    self._stats = None
+                self._read_at = time.monotonic()
+            return self._stats
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return _verdict(*health(time.monotonic() - self._sight.passes.ended_at))

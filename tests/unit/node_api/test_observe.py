@@ -216,6 +216,27 @@ async def test_state(passes: Passes, http: Http) -> None:
     assert state["api"]["watches"]["leases"]["problem"] == "403"
 
 
+class Counting(Engine):
+    reads = 0
+
+    async def stats(self) -> Stats:
+        self.reads += 1
+        await asyncio.sleep(0)
+        return STATS
+
+
+async def test_whoever_asks_often_is_told_the_same_counters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Counting()
+    async with served(Sight("lb1", ME, engine, Passes())) as http:
+        await asyncio.gather(*(http.get("/metrics") for _ in range(5)))
+        assert engine.reads == 1
+        monkeypatch.setattr("dsr_node.observe.endpoint.COUNTERS_AGE", 0.0)
+        await http.get("/metrics")
+        assert engine.reads == 2
+
+
 async def test_without_an_api_server() -> None:
     passes = Passes()
     passes.report(REPORT)
