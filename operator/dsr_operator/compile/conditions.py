@@ -251,7 +251,7 @@ def _first_named(problems: Sequence[Problem]) -> Problem:
 
 
 def _listed(items: Iterable[str]) -> str:
-    return names(sorted(items), "; ")
+    return names(sorted(set(items)), "; ")
 
 
 def _degraded(found: Findings, nodes: Nodes, sick: dict[str, str]) -> Judgement:

@@ -264,6 +264,13 @@ def test_it_is_not_ready_while_no_load_balancer_can_direct() -> None:
     assert (ready.status, ready.reason) == ("False", "XdpBusy")
 
 
+def test_what_a_node_says_of_each_vip_is_said_once() -> None:
+    item = PlanNotApplied(plan="shop.web", reason="XdpBusy", message="another program")
+    both = tuple(msgspec.structs.replace(item, vip=vip) for vip in VIPS[:2])
+    seen = with_report(running(), c=DSRNodeStatus(plans_not_applied=PlansNotApplied(items=both)))
+    assert said(seen, "Degraded").message == "node c: another program"
+
+
 def test_it_is_not_ready_while_all_who_could_announce_are_dead() -> None:
     cluster = running()
     cluster.complaints = {"a": complaint("XdpBusy").plans_not_applied}
