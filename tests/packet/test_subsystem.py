@@ -424,6 +424,15 @@ def test_leases_are_renewed_alone(node: Node) -> None:
     assert node.observed().announced == {VIP4: 77, VIP6: 10**18}
 
 
+def test_who_yields_a_vip_has_repaired_nothing(node: Node) -> None:
+    node.hold(BASE)
+    _, changed = node.xdp.hold(replace(BASE, announced={VIP4: FOREVER}))
+    assert not changed
+    assert node.observed().announced == {VIP4: FOREVER}
+    _, changed = node.xdp.hold(replace(BASE, vips=frozenset({VIP4})))
+    assert changed
+
+
 @pytest.mark.parametrize("factor", [2, 0.5])
 def test_pinned_maps_keep_their_sizes_and_it_is_told(
     node: Node, factor: float, caplog: pytest.LogCaptureFixture

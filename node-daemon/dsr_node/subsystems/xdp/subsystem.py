@@ -64,7 +64,7 @@ class XdpSubsystem:
 
     def hold(self, desired: DirectorState) -> tuple[tuple[Problem, ...], bool]:
         """read() -> diff() -> apply() until nothing waits; the problems, and whether there was
-        anything to be done but to renew leases.
+        anything to be done but to renew leases and to end them.
 
         Filling tables can take seconds. They are written part by part, what has failed in the first
         one, and leases go on meanwhile.
@@ -77,7 +77,7 @@ class XdpSubsystem:
             now = replace(desired, announced=_later(desired, time.monotonic_ns() - begin))
             changes = self.diff(now, self.read(), full=full and not part, part=part)
             problems = self.apply(changes)
-            changed |= bool(replace(changes, announced_in={}))
+            changed |= bool(replace(changes, announced_in={}, announced_out=[]))
             could = problems == tuple(changes.problems)
             waits = changes.postponed or (changes.makes_room and could)
             part += 1
