@@ -14,8 +14,9 @@ import msgspec
 from dsr_api.base import API_VERSION
 from dsr_api.plan import DSRPlan
 
-DEBOUNCE = 1.0
-"""Seconds from a change to its being written; all changes of that time go together."""
+DEBOUNCE = 0.1
+"""Seconds from a change to its being written; all changes of that time go together. A daemon that is
+killed in that time and finds no API server begins with plans that are older than the pinned maps."""
 
 SUFFIX = ".json"
 REVISION = "revision"
