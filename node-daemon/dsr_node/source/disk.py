@@ -15,8 +15,8 @@ from dsr_api.base import API_VERSION
 from dsr_api.plan import DSRPlan
 
 DEBOUNCE = 0.1
-"""Seconds from a change to its being written; all changes of that time go together. A daemon that is
-killed in that time and finds no API server begins with plans that are older than the pinned maps."""
+"""Seconds from a change to its being written; all changes of that time go together. A daemon killed
+in that time that finds no API server begins with plans that are older than the pinned maps."""
 
 SUFFIX = ".json"
 REVISION = "revision"
