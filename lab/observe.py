@@ -59,12 +59,6 @@ def all_report(lab: Lab) -> bool:
     return reporting == {each for each, node in lab.nodes.items() if node.member.in_cluster}
 
 
-def announcers(lab: Lab) -> list[str]:
-    """The LB nodes that answer for a VIP, as they report it."""
-    names = [each.member.name for each in lab.nodes.values() if each.member.role == "lb"]
-    return [each for each in names if node_status(lab, each).status.announcing]
-
-
 @dataclass(frozen=True)
 class Traffic:
     """Bytes through an interface, received and sent."""

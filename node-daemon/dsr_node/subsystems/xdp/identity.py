@@ -7,8 +7,6 @@ from hashlib import blake2b
 
 from dsr_node.subsystems.xdp.state import BackendKey, Pool
 
-NOBODY = bytes(16)
-
 
 def pool_identity(pool: Pool) -> bytes:
     """What decides which slot a flow falls into is part of it: a change makes another pool."""
